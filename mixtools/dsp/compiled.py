@@ -1,0 +1,40 @@
+"""How kernels are compiled: once per machine, into numba's cache, releasing the GIL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from numba import njit
+from numba.core import event
+
+kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+"""Compiles a kernel. Products and sums may fuse, nothing may be reordered: every block size gives the same bits."""
+
+inlined = njit(inline="always", fastmath={"contract"})
+"""Compiles a helper into the kernels that call it."""
+
+TINY = 1e-30
+"""States and outputs below this (-600 dB) become 0, so that no decaying tail reaches the slow denormal range."""
+
+GRID = 64
+"""Samples between control points; the grid is anchored to sample 0 of the session."""
+
+
+@contextmanager
+def on_first_compilation(tell: Callable[[], None]) -> Iterator[None]:
+    """Call `tell` once if a kernel has to be compiled because no cache holds it yet."""
+
+    class Listener(event.Listener):
+        told = False
+
+        def on_start(self, _: event.Event) -> None:
+            if not self.told:
+                self.told = True
+                tell()
+
+        def on_end(self, _: event.Event) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Listener()):
+        yield

@@ -1,0 +1,144 @@
+"""Feed-forward compressor with a smooth branching detector (Steinmetz 2020, section 4.2.3; Giannoulis et al. 2012)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mixtools.dsp.compiled import GRID, TINY, kernel
+from mixtools.dsp.decibels import DB_PER_OCTAVE, exp2_of_fraction, log2_of_bits, log2_of_mantissa
+from mixtools.dsp.effect import DelayLine, Processor, pure
+
+LEVEL_FLOOR = 1e-6
+"""-120 dB: the detector sees nothing below it."""
+
+HARD_KNEE = 1e-9
+"""Octaves; stands in for a knee of 0 so that one formula serves both."""
+
+_THRESHOLD, _SLOPE, _KNEE, _ATTACK, _RELEASE, _MAKEUP = range(6)
+
+
+@kernel
+def compress(key, x, y, coefficients, phase, state):
+    """Write x times the gain that `key` calls for into y, all (channels, n).
+
+    Levels are in octaves of amplitude. Each stretch of up to 64 samples goes through loops that vectorise (the gain
+    computer, the gain's power of two) and one between them that cannot (the detector). They run over all 64 places,
+    whatever the block size, so that the same instructions treat every sample.
+    """
+    channels, n = x.shape
+    level = np.empty(GRID)
+    bits = level.view(np.int64)
+    target = np.empty(GRID)
+    attack = np.empty(GRID)
+    release = np.empty(GRID)
+    makeup = np.empty(GRID)
+    gain = np.empty(GRID)
+    gain_bits = gain.view(np.int64)
+    steady = coefficients.shape[0] == 1
+    held = state[0]
+    if steady:
+        threshold, slope, knee, attack0, release0, makeup0 = coefficients[0]
+        half = 0.5 * knee
+        bend = 0.5 / knee
+        makeup[:] = makeup0
+    i = 0
+    while i < n:
+        k = (phase + i) // GRID
+        offset = (phase + i) - k * GRID
+        m = min(n - i, GRID - offset)
+        for j in range(m):
+            level[j] = max(abs(np.float64(key[0, i + j])), LEVEL_FLOOR)
+        if channels == 2:
+            for j in range(m):
+                level[j] = max(abs(np.float64(key[1, i + j])), level[j])
+        level[m:] = LEVEL_FLOOR
+        for j in range(GRID):
+            exponent, mantissa = log2_of_bits(bits[j])
+            bits[j] = mantissa
+            target[j] = np.float64(exponent)
+        for j in range(GRID):
+            level[j] = target[j] + log2_of_mantissa(level[j])
+        if steady:
+            for j in range(GRID):
+                over = level[j] - threshold
+                bent = min(max(over + half, 0.0), knee)
+                target[j] = slope * (bent * bent * bend + max(over - half, 0.0))
+        else:
+            begin = coefficients[k]
+            end = coefficients[k + 1]
+            for j in range(GRID):
+                t = (offset + j) * (1.0 / GRID)
+                attack[j] = begin[_ATTACK] + t * (end[_ATTACK] - begin[_ATTACK])
+                release[j] = begin[_RELEASE] + t * (end[_RELEASE] - begin[_RELEASE])
+                makeup[j] = begin[_MAKEUP] + t * (end[_MAKEUP] - begin[_MAKEUP])
+                width = begin[_KNEE] + t * (end[_KNEE] - begin[_KNEE])
+                over = level[j] - begin[_THRESHOLD] - t * (end[_THRESHOLD] - begin[_THRESHOLD])
+                ratio = begin[_SLOPE] + t * (end[_SLOPE] - begin[_SLOPE])
+                bent = min(max(over + 0.5 * width, 0.0), width)
+                target[j] = ratio * (bent * bent * (0.5 / width) + max(over - 0.5 * width, 0.0))
+        if offset == 0 and held < TINY:
+            held = 0.0
+        # Attack where x_L > y_L, else release. While attack <= release that is the larger of the two candidates,
+        # otherwise the smaller: no branch that depends on the signal.
+        if not steady:
+            for j in range(m):
+                up = attack[j] * held + (1.0 - attack[j]) * target[j]
+                down = release[j] * held + (1.0 - release[j]) * target[j]
+                held = max(up, down) if attack[j] <= release[j] else min(up, down)
+                level[j] = held
+        elif attack0 <= release0:
+            for j in range(m):
+                up = attack0 * held + (1.0 - attack0) * target[j]
+                down = release0 * held + (1.0 - release0) * target[j]
+                held = max(up, down)
+                level[j] = held
+        else:
+            for j in range(m):
+                up = attack0 * held + (1.0 - attack0) * target[j]
+                down = release0 * held + (1.0 - release0) * target[j]
+                held = min(up, down)
+                level[j] = held
+        for j in range(GRID):
+            octaves = makeup[j] - level[j]
+            whole = np.rint(octaves)
+            gain[j] = exp2_of_fraction(octaves - whole)
+            gain_bits[j] += np.int64(whole) << 52
+        for c in range(channels):
+            for j in range(m):
+                y[c, i + j] = x[c, i + j] * gain[j]
+        i += m
+    state[0] = held
+
+
+class Compressor(Processor):
+    effect = "compressor"
+
+    def prepare(self) -> None:
+        self.latency = round(self.controls["lookahead_ms"] * self.rate / 1000)
+        self._ahead = DelayLine(self.channels, self.latency, self.dtype)
+        self._state = np.zeros(1)
+
+    def coefficients(self, values: dict[str, np.ndarray]) -> np.ndarray:
+        return np.stack(
+            [
+                values["threshold_db"] / DB_PER_OCTAVE,
+                1.0 - 1.0 / values["ratio"],
+                np.maximum(values["knee_db"] / DB_PER_OCTAVE, HARD_KNEE),
+                self._smoothing(values["attack_ms"]),
+                self._smoothing(values["release_ms"]),
+                values["makeup_db"] / DB_PER_OCTAVE,
+            ],
+            axis=1,
+        )
+
+    def _smoothing(self, time_ms: np.ndarray) -> np.ndarray:
+        return np.exp(-1.0 / (time_ms * (self.rate / 1000.0)))
+
+    def run(self, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
+        y = np.empty_like(x)
+        compress(x, self._ahead.process(x), y, coefficients, phase, self._state)
+        return y
+
+
+compressor = pure(Compressor)
+

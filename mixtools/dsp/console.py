@@ -1,0 +1,242 @@
+"""The console: tracks, buses and a master, rendered block by block with every latency compensated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mixtools.dsp import PROCESSORS, Processor
+from mixtools.dsp.effect import DelayLine
+from mixtools.dsp.gain import Gain
+from mixtools.dsp.source import PlacedSource, Source
+from mixtools.errors import ParameterError
+from mixtools.mix import MASTER, Bus, Insert, Mix, Track, targets
+from mixtools.presets import ROOMS
+
+BLOCK = 65536
+"""Samples that go through the whole console at once."""
+
+STRETCH = 32768
+"""Samples that go through a whole chain at once, so that they stay in the processor's cache."""
+
+Responses = Mapping[str, tuple[np.ndarray, float]]
+"""Impulse responses by the name that the mix gives them: (channels, n) and their rate."""
+
+
+class Chain:
+    """Effects in series on one strip; `process` takes and gives (channels, n), `latency` samples late."""
+
+    def __init__(
+        self,
+        inserts: list[Insert],
+        rate: float,
+        channels: int,
+        dtype: Any = np.float32,
+        *,
+        start: int = 0,
+        responses: Responses | None = None,
+        where: str = "chain",
+    ):
+        self.processors: list[Processor] = []
+        self.notes: list[str] = []
+        self.latency = 0
+        self.tail = 0
+        for i, insert in enumerate(inserts):
+            place = f"{where}[{i}].{insert.effect}"
+            if insert.effect not in PROCESSORS:
+                raise ParameterError(f"{place} cannot be rendered yet; leave it out")
+            controls = dict(insert.controls)
+            if insert.effect == "convolution" and controls["ir"] not in ROOMS:
+                if controls["ir"] not in (responses or {}):
+                    raise ParameterError(f"{place}.ir is {controls['ir']}, which is not there; give a WAV file")
+                controls["ir"] = responses[controls["ir"]]
+            processor = PROCESSORS[insert.effect](rate, channels, dtype, start - self.latency, **controls)
+            self.processors.append(processor)
+            self.notes += [f"{place}.{note}" for note in processor.notes]
+            self.latency += processor.latency
+            self.tail += processor.tail
+            channels = processor.channels_out
+        self.channels_out = channels
+
+    def process(self, x: np.ndarray) -> np.ndarray:
+        if not self.processors or x.shape[1] <= STRETCH:
+            return self._stretch(x)
+        y = np.empty((self.channels_out, x.shape[1]), x.dtype)
+        for i in range(0, x.shape[1], STRETCH):
+            y[:, i : i + STRETCH] = self._stretch(x[:, i : i + STRETCH])
+        return y
+
+    def _stretch(self, x: np.ndarray) -> np.ndarray:
+        for processor in self.processors:
+            x = processor.process(x)
+        return x
+
+
+@dataclass
+class _Edge:
+    """A signal's way from one strip into another: a level, and the delay that lines it up with the others."""
+
+    source: int | str
+    level: Gain | None
+    line: DelayLine
+
+
+@dataclass
+class _Node:
+    """A strip in the console's graph; its output is `total_latency` samples behind the session."""
+
+    chain: Chain
+    total_latency: int
+    total_tail: int
+    edges: list[_Edge] = field(default_factory=list)
+
+
+class Console:
+    """Renders a mix.
+
+    `sources` holds one source per track of the mix, all at the session's rate. Tracks are summed in the order of
+    their file names. `threads` tracks are processed at once; neither that nor the block size changes a bit.
+    """
+
+    def __init__(
+        self,
+        mix: Mix,
+        sources: list[Source],
+        rate: float,
+        *,
+        dtype: Any = np.float32,
+        threads: int = 1,
+        responses: Responses | None = None,
+        block: int = BLOCK,
+    ):
+        self.rate = rate
+        self.dtype = np.dtype(dtype)
+        self.notes: list[str] = []
+        self._block = block
+        self._threads = threads
+        self._responses = responses
+        placed = [self._place(t, s, f"tracks[{i}]") for i, (t, s) in enumerate(zip(mix.tracks, sources, strict=True))]
+        self.frames = max((source.frames for source in placed), default=0)
+        heard = mix.heard()
+        order = sorted(
+            (i for i, track in enumerate(mix.tracks) if any(track is other for other in heard)),
+            key=lambda i: (mix.tracks[i].file, repr(mix.tracks[i])),
+        )
+        self._inputs = {i: placed[i] for i in order}
+        self._nodes: dict[int | str, _Node] = {}
+        strips: dict[int | str, Track | Bus] = {i: mix.tracks[i] for i in order}
+        for i in order:
+            track = mix.tracks[i]
+            self._add(i, self._chain(track.chain, placed[i].channels, 0, f"tracks[{i}].chain"), [])
+        for name in mix.bus_order():
+            if not mix.buses[name].mute:
+                feeders = [key for key, strip in strips.items() if name in targets(strip)]
+                self._add_sum(name, strips, feeders, mix.buses[name].chain, f"buses.{name}.chain")
+                strips[name] = mix.buses[name]
+        self.feeders = [key for key, strip in strips.items() if strip.output == MASTER]
+        self._add_sum(MASTER, strips, self.feeders, mix.master.chain, "master.chain")
+        if self._nodes[MASTER].chain.channels_out != 2:
+            raise AssertionError("the master is stereo")
+        self.latency = self._nodes[MASTER].total_latency
+        self.tail = self._nodes[MASTER].total_tail
+
+    def _place(self, track: Track, source: Source, where: str) -> PlacedSource:
+        offset = track.offset_ms * self.rate / 1000
+        offset = round(offset) if abs(offset - round(offset)) < 1e-6 else offset
+        return PlacedSource(source, track.channel, offset, self.dtype, f"{where}.channel")
+
+    def _chain(self, inserts: list[Insert], channels: int, start: int, where: str) -> Chain:
+        chain = Chain(
+            inserts, self.rate, channels, self.dtype, start=start, responses=self._responses, where=where
+        )
+        self.notes += chain.notes
+        return chain
+
+    def _add(self, key: int | str, chain: Chain, edges: list[_Edge]) -> None:
+        before = [self._nodes[edge.source] for edge in edges]
+        arrival = max((node.total_latency for node in before), default=0)
+        tail = max((node.total_tail for node in before), default=0)
+        self._nodes[key] = _Node(chain, arrival + chain.latency, tail + chain.tail, edges)
+
+    def _add_sum(
+        self,
+        key: str,
+        strips: Mapping[int | str, Track | Bus],
+        feeders: list[int | str],
+        inserts: list[Insert],
+        where: str,
+    ) -> None:
+        arrival = max((self._nodes[feeder].total_latency for feeder in feeders), default=0)
+        edges = []
+        for feeder in feeders:
+            node, strip = self._nodes[feeder], strips[feeder]
+            channels = node.chain.channels_out
+            levels: list[Gain | None] = [None] if strip.output == key else []
+            if key in strip.sends:
+                send = Gain(self.rate, channels, self.dtype, -node.total_latency, gain_db=strip.sends[key])
+                levels.append(send)
+            for level in levels:
+                edges.append(_Edge(feeder, level, DelayLine(channels, arrival - node.total_latency, self.dtype)))
+        self._add(key, self._chain(inserts, 2, -arrival, where), edges)
+
+    def blocks(self, start: int, end: int) -> Iterator[np.ndarray]:
+        """The mix from sample `start` of the session to `end`, in float blocks (2, n).
+
+        Always rendered from the session's beginning, so that any slice has the bits of the whole.
+        """
+        for block, _ in self.blocks_and_parts(start, end, parts=False):
+            yield block
+
+    def blocks_and_parts(
+        self, start: int, end: int, parts: bool = True
+    ) -> Iterator[tuple[np.ndarray, dict[int | str, np.ndarray]]]:
+        """As `blocks`, with what each of `feeders` adds to the sum before the master, (2, n), aligned with it."""
+        master = self._nodes[MASTER]
+        held = {key: DelayLine(2, master.chain.latency, self.dtype) for key in self.feeders} if parts else {}
+        pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+        try:
+            at = -self.latency
+            while at < end:
+                n = min(self._block, end - at)
+                outputs = self._run_tracks(n, pool)
+                for name in [key for key in self._nodes if isinstance(key, str)]:
+                    total, added = self._sum(self._nodes[name], outputs, n)
+                    outputs[name] = self._nodes[name].chain.process(total)
+                aligned = {key: line.process(added[key]) for key, line in held.items()}
+                skip = max(0, start - at)
+                if skip < n:
+                    yield outputs[MASTER][:, skip:], {key: part[:, skip:] for key, part in aligned.items()}
+                at += n
+        finally:
+            if pool:
+                pool.shutdown(cancel_futures=True)
+
+    def _run_tracks(self, n: int, pool: ThreadPoolExecutor | None) -> dict[int | str, np.ndarray]:
+        def run(i: int) -> np.ndarray:
+            return self._nodes[i].chain.process(self._inputs[i].read(n))
+
+        results = pool.map(run, self._inputs) if pool else map(run, self._inputs)
+        return dict(zip(self._inputs, results, strict=True))
+
+    def _sum(
+        self, node: _Node, outputs: dict[int | str, np.ndarray], n: int
+    ) -> tuple[np.ndarray, dict[int | str, np.ndarray]]:
+        total = np.zeros((2, n))
+        added = {}
+        for edge in node.edges:
+            x = outputs[edge.source]
+            x = edge.line.process(x if edge.level is None else edge.level.process(x))
+            total += x
+            if edge.level is None:
+                added[edge.source] = np.broadcast_to(x, (2, n))
+        return total.astype(self.dtype), added
+
+
+def seconds_to_samples(seconds: float, rate: float) -> int:
+    """A time in seconds as the nearest sample."""
+    return math.floor(seconds * rate + 0.5)

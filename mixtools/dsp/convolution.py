@@ -1,0 +1,82 @@
+"""Convolution with an impulse response: a file's, or a bundled room's."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mixtools.dsp.effect import DelayLine, Processor, as_block, pure, ramped
+from mixtools.dsp.partitioned import PartitionedConvolver
+from mixtools.dsp.rooms import room_response
+from mixtools.errors import ParameterError
+from mixtools.presets import ROOMS
+
+FADE = 0.1
+"""Part of a shortened response over which it fades out."""
+
+
+class WetDry(Processor):
+    """An effect that adds a convolved signal, `wet` times, to the unprocessed one, `dry` times."""
+
+    def response(self) -> np.ndarray:
+        """The impulse response at this rate, predelay included, (1 or 2, taps)."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        response = self.response()
+        predelay = round(self.controls["predelay_ms"] * self.rate / 1000)
+        response = np.concatenate([np.zeros((response.shape[0], predelay)), response], axis=1)
+        self._convolver = PartitionedConvolver(response, self.channels, self.dtype)
+        self._straight = DelayLine(self.channels, self._convolver.latency, self.dtype)
+        self.channels_out = self._convolver.channels_out
+        self.latency = self._convolver.latency
+        self.tail = response.shape[1]
+        # Wet and dry belong to the moment the signal comes out.
+        self.position -= self.latency
+
+    def coefficients(self, values: dict[str, np.ndarray]) -> np.ndarray:
+        return np.stack([values["wet"], values["dry"]], axis=1)
+
+    def run(self, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
+        both = [
+            np.ascontiguousarray(coefficients[:, i : i + 1].repeat(self.channels_out, axis=1)) for i in range(2)
+        ]
+        wet = ramped(self._convolver.process(x), both[0], phase)
+        straight = self._straight.process(x)
+        return wet + ramped(straight, both[1], phase) if coefficients[:, 1].any() else wet
+
+
+class Convolution(WetDry):
+    effect = "convolution"
+
+    def response(self) -> np.ndarray:
+        response = impulse_response(self.controls["ir"], self.rate)
+        kept = max(1, math.ceil(self.controls["decay"] * response.shape[1]))
+        if kept < response.shape[1]:
+            fade = max(1, round(FADE * kept))
+            response = response[:, :kept].copy()
+            response[:, kept - fade :] *= np.linspace(1.0, 0.0, fade + 1)[1:]
+        return response
+
+
+def impulse_response(ir: Any, rate: float) -> np.ndarray:
+    """An impulse response at a rate, float64 (1 or 2, taps): a bundled room by name, or (array, its rate)."""
+    if isinstance(ir, str):
+        if ir not in ROOMS:
+            raise ParameterError(f"convolution.ir is {ir}; give (samples, rate), or one of {', '.join(ROOMS)}")
+        return room_response(ir, round(rate))
+    samples, own_rate = ir
+    samples = as_block(np.asarray(samples)).astype(np.float64)
+    if samples.shape[1] == 0:
+        raise ParameterError("convolution.ir holds no samples; give an impulse response")
+    if own_rate == rate:
+        return samples
+    import soxr
+
+    # Resampling keeps the samples' height; a filter's gain is their sum, so it has to shrink as they multiply.
+    return np.ascontiguousarray(soxr.resample(samples.T, own_rate, rate, "VHQ").T) * (own_rate / rate)
+
+
+convolution = pure(Convolution)

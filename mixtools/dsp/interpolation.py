@@ -1,0 +1,60 @@
+"""The interpolation kernel: how audio is read between samples, by the delay, by time offsets and by oversampling."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mixtools.dsp.compiled import GRID, kernel
+
+HALF = 16
+"""Taps on each side: flat to 0.42 of the sample rate, images below -80 dB from 0.58 on."""
+
+KAISER_BETA = 8.0
+
+
+def interpolation(delay: float, half: int = HALF) -> tuple[int, np.ndarray]:
+    """The first tap's delay and the taps that delay by `delay` samples: a Kaiser-windowed sinc of 2 * half taps.
+
+    A whole delay is a single 1. The taps sum to 1.
+    """
+    whole = math.floor(delay)
+    first = whole - half + 1
+    if delay == whole:
+        taps = np.zeros(2 * half)
+        taps[half - 1] = 1.0
+        return first, taps
+    distance = np.arange(2 * half) + first - delay
+    taps = np.sinc(distance) * np.i0(KAISER_BETA * np.sqrt(np.maximum(1.0 - (distance / half) ** 2, 0.0)))
+    return first, taps / taps.sum()
+
+
+@kernel
+def fir(x, taps, y):
+    """y[i] = sum of taps[k] * x[i + len(taps) - 1 - k]: x begins with len(taps) - 1 samples of history."""
+    count = taps.size
+    n = y.size
+    sums = np.empty(GRID)
+    i = 0
+    while i < n:
+        m = min(GRID, n - i)
+        sums[:] = 0.0
+        for k in range(count):
+            for j in range(m):
+                sums[j] += taps[k] * x[i + j + count - 1 - k]
+        for j in range(m):
+            y[i + j] = sums[j]
+        i += m
+
+
+class History:
+    """Prepends to every block (channels, n) the last `samples` samples before it."""
+
+    def __init__(self, channels: int, samples: int, dtype: np.dtype):
+        self._past = np.zeros((channels, samples), dtype)
+
+    def extend(self, x: np.ndarray) -> np.ndarray:
+        joined = np.concatenate([self._past, x], axis=1)
+        self._past = joined[:, joined.shape[1] - self._past.shape[1] :].copy()
+        return joined

@@ -1,0 +1,115 @@
+"""Look-ahead true-peak limiter."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mixtools.dsp.compiled import GRID, kernel
+from mixtools.dsp.effect import DelayLine, Processor, amplitude, pure
+from mixtools.dsp.interpolation import History
+from mixtools.dsp.true_peak import TAPS, true_peaks
+
+ATTACK_MS = 1.5
+"""Over which the gain moves down to meet a peak."""
+
+STAGES = 3
+"""A moving gain bends the curve between samples, so that a peak can end up slightly above the ceiling: the next
+stage sees it."""
+
+STEP = 2.0**-40
+"""Gain reductions are rounded up to multiples of this, so that their moving sum never drifts."""
+
+ROUNDING = 1e-6
+"""Aimed below the ceiling by this much, for the rounding of float32 audio."""
+
+_CEILING, _RELEASE = range(2)
+
+
+@kernel
+def limiter_gain(peaks, gain, coefficients, phase, ring, order, sums, state):
+    """The gain at every sample, `len(ring) - 1` samples late.
+
+    The gain a peak calls for holds from the first sample that its interpolation filter covers, and the moving average
+    over `len(sums)` samples leads down to it. ring holds the gains called for, order the places in it from which the
+    smallest is read (a monotonic queue), sums the averaged reductions; state: clock, queue's head, queue's length,
+    recovered gain, running sum.
+    """
+    window = ring.size
+    width = sums.size
+    last = coefficients.shape[0] - 1
+    clock = np.int64(state[0])
+    head = np.int64(state[1])
+    length = np.int64(state[2])
+    recovered = state[3]
+    total = state[4]
+    for i in range(peaks.size):
+        k = (phase + i) // GRID
+        t = ((phase + i) - k * GRID) * (1.0 / GRID)
+        begin = coefficients[min(k, last)]
+        end = coefficients[min(k + 1, last)]
+        ceiling = begin[_CEILING] + t * (end[_CEILING] - begin[_CEILING])
+        release = begin[_RELEASE] + t * (end[_RELEASE] - begin[_RELEASE])
+        wanted = ceiling / peaks[i] if peaks[i] > ceiling else 1.0
+        place = clock % window
+        ring[place] = wanted
+        if length > 0 and order[head] == place:
+            head = (head + 1) % window
+            length -= 1
+        while length > 0 and ring[order[(head + length - 1) % window]] >= wanted:
+            length -= 1
+        order[(head + length) % window] = place
+        length += 1
+        lowest = ring[order[head]]
+        recovered = min(lowest, 1.0 - release * (1.0 - recovered))
+        reduction = math.ceil((1.0 - recovered) / STEP) * STEP
+        total += reduction - sums[clock % width]
+        sums[clock % width] = reduction
+        gain[i] = 1.0 - total / width
+        clock += 1
+    state[0] = clock
+    state[1] = head
+    state[2] = length
+    state[3] = recovered
+    state[4] = total
+
+
+class _Stage:
+    def __init__(self, rate: float, channels: int, dtype: np.dtype):
+        width = max(1, round(ATTACK_MS * rate / 1000))
+        self._ring = np.ones(width + TAPS - 1)
+        self._order = np.zeros(len(self._ring), np.int64)
+        self._sums = np.zeros(width)
+        self._state = np.array([0.0, 0.0, 0.0, 1.0, 0.0])
+        self.latency = len(self._ring) - 1
+        self._past = History(channels, TAPS - 1, dtype)
+        self._line = DelayLine(channels, self.latency, dtype)
+
+    def process(self, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
+        peaks = np.empty(x.shape[1])
+        gain = np.empty(x.shape[1])
+        true_peaks(self._past.extend(x), coefficients[:, _CEILING].min(), peaks)
+        state = self._ring, self._order, self._sums, self._state
+        limiter_gain(peaks, gain, coefficients, phase, *state)
+        return (self._line.process(x) * gain).astype(x.dtype)
+
+
+class Limiter(Processor):
+    effect = "limiter"
+
+    def prepare(self) -> None:
+        self._stages = [_Stage(self.rate, self.channels, self.dtype) for _ in range(STAGES)]
+        self.latency = sum(stage.latency for stage in self._stages)
+
+    def coefficients(self, values: dict[str, np.ndarray]) -> np.ndarray:
+        release = np.exp(-1.0 / (values["release_ms"] * (self.rate / 1000)))
+        return np.stack([amplitude(values["ceiling_db"]) * (1.0 - ROUNDING), release], axis=1)
+
+    def run(self, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
+        for stage in self._stages:
+            x = stage.process(x, coefficients, phase)
+        return x
+
+
+limiter = pure(Limiter)

@@ -1,0 +1,60 @@
+"""Decaying noise shaped in twelve octave bands: the parametric reverb's impulse response, and the bundled rooms'."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import scipy.fft
+
+from mixtools.controls import REVERB_CENTRES_HZ
+
+DECAYED_S = 1.5
+"""Times the 60 dB decay after which the response is cut, at -90 dB."""
+
+
+def octave_windows(bins: int, rate: float) -> np.ndarray:
+    """Amplitude of each band over the frequencies 0…rate/2, (12, bins); their squares sum to 1.
+
+    Neighbours cross at the geometric mean of their centres, as sine and cosine over half an octave to each side; the
+    lowest band reaches down to 0, the highest up to half the sample rate.
+    """
+    octaves = np.log2(np.maximum(np.linspace(0.0, rate / 2, bins), 1e-3) / REVERB_CENTRES_HZ[0])
+    edges = np.clip(octaves[None] - np.arange(11)[:, None], 0.0, 1.0)
+    above = np.sin(0.5 * np.pi * edges)
+    below = np.where(edges < 1.0, np.cos(0.5 * np.pi * edges), 0.0)
+    ones = np.ones((1, bins))
+    return np.concatenate([ones, above]) * np.concatenate([below, ones])
+
+
+def response_length(gains: np.ndarray, decays_s: np.ndarray, rate: float) -> int:
+    """Samples until the slowest band that sounds has fallen by 90 dB."""
+    longest = max((decay for gain, decay in zip(gains, decays_s, strict=True) if gain > 0.0), default=0.0)
+    return max(1, math.ceil(DECAYED_S * longest * rate))
+
+
+def shaped_noise(gains: np.ndarray, decays_s: np.ndarray, width: float, seed: int, rate: float) -> np.ndarray:
+    """The response, float64 (2, taps).
+
+    Every band is white noise of its own through the band's window, falling by 60 dB in its decay time, scaled so
+    that all gains at 1 give unit energy on each side, whatever the decays. `width` 0 gives both sides the same
+    noise, 1 gives each its own.
+    """
+    taps = response_length(gains, decays_s, rate)
+    size = scipy.fft.next_fast_len(taps, real=True)
+    windows = octave_windows(size // 2 + 1, rate)
+    time = np.arange(taps)
+    # RandomState's stream is frozen for good; the newer generators' may change between numpy versions.
+    random = np.random.RandomState(seed)
+    shared, apart = math.cos(width * math.pi / 4), math.sin(width * math.pi / 4)
+    response = np.zeros((2, taps))
+    for gain, decay, window in zip(gains, decays_s, windows, strict=True):
+        noise = random.standard_normal((2, size))
+        if gain == 0.0:
+            continue
+        banded = scipy.fft.irfft(scipy.fft.rfft(noise) * window, size)[:, :taps]
+        fall = math.log(1000.0) / (decay * rate)
+        envelope = np.exp(-fall * time) * math.sqrt(-math.expm1(-2.0 * fall))
+        middle, side = banded * (gain * envelope)
+        response += np.stack([shared * middle + apart * side, shared * middle - apart * side])
+    return response
