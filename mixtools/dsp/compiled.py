@@ -8,8 +8,18 @@ from contextlib import contextmanager
 from numba import njit
 from numba.core import event
 
-kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-"""Compiles a kernel. Products and sums may fuse, nothing may be reordered: every block size gives the same bits."""
+
+def kernel(function: Callable) -> Callable:
+    """Compile a kernel. Products and sums may fuse, nothing may be reordered: every block size gives the same bits.
+
+    numba keeps what it compiled beside the source, or in the user's cache folder where that cannot be written.
+    """
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder at all can be written
+        return njit(**options)(function)
+
 
 inlined = njit(inline="always", fastmath={"contract"})
 """Compiles a helper into the kernels that call it."""

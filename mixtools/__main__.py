@@ -1,0 +1,5 @@
+"""`python -m mixtools`."""
+
+from mixtools.cli.main import main
+
+main()

@@ -1,0 +1,90 @@
+"""The entry point: the commands, and the one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import mixtools
+from mixtools.cli.mix import mix
+from mixtools.cli.report import say
+from mixtools.errors import ExitStatus, MixtoolsError
+
+app = typer.Typer(
+    name="mixtools",
+    help="Mix multitrack audio, and show the work.",
+    no_args_is_help=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(mix)
+
+_UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"mixtools {mixtools.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and stop.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def run(arguments: list[str] | None = None) -> ExitStatus:
+    """Run a command line (`sys.argv` unless given), say what went wrong if anything did, and give the exit code."""
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="mixtools", standalone_mode=False)
+        sys.stdout.flush()
+        return ExitStatus(code) if isinstance(code, int) else ExitStatus.DONE
+    except MixtoolsError as error:
+        say(str(error))
+        return error.status
+    except _UsageError as error:
+        command = error.ctx.command_path.partition(" ")[2] if error.ctx else ""
+        say(f"{command + ': ' if command else ''}{_one_line(error.format_message())}")
+        return ExitStatus.BAD_PARAMETERS
+    except _ClickException as error:
+        say(_one_line(error.format_message()))
+        return ExitStatus.BAD_PARAMETERS
+    except (KeyboardInterrupt, typer.Abort):
+        say("interrupted; nothing was written")
+        return ExitStatus.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.DONE
+    except MemoryError:
+        say("there is not enough memory for this; give fewer or shorter stems at once")
+        return ExitStatus.FAILED
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        say(f"{error.filename or 'an output'}: {error.strerror}")
+        return ExitStatus.FAILED
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

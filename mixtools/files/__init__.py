@@ -1,0 +1,1 @@
+"""WAV folders, mix files and what else touches the disk."""

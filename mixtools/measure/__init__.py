@@ -1,0 +1,1 @@
+"""Loudness, features and metrics."""
