@@ -21,18 +21,18 @@ class WetDry(Processor):
     """An effect that adds a convolved signal, `wet` times, to the unprocessed one, `dry` times."""
 
     def response(self) -> np.ndarray:
-        """The impulse response at this rate, predelay included, (1 or 2, taps)."""
+        """The impulse response at this rate, (1 or 2, taps)."""
         raise NotImplementedError
 
     def prepare(self) -> None:
         response = self.response()
-        predelay = round(self.controls["predelay_ms"] * self.rate / 1000)
-        response = np.concatenate([np.zeros((response.shape[0], predelay)), response], axis=1)
         self._convolver = PartitionedConvolver(response, self.channels, self.dtype)
         self._straight = DelayLine(self.channels, self._convolver.latency, self.dtype)
         self.channels_out = self._convolver.channels_out
+        predelay = round(self.controls["predelay_ms"] * self.rate / 1000)
+        self._predelay = DelayLine(self.channels_out, predelay, self.dtype)
         self.latency = self._convolver.latency
-        self.tail = response.shape[1]
+        self.tail = predelay + response.shape[1]
         # Wet and dry belong to the moment the signal comes out.
         self.position -= self.latency
 
@@ -43,7 +43,7 @@ class WetDry(Processor):
         both = [
             np.ascontiguousarray(coefficients[:, i : i + 1].repeat(self.channels_out, axis=1)) for i in range(2)
         ]
-        wet = ramped(self._convolver.process(x), both[0], phase)
+        wet = ramped(self._predelay.process(self._convolver.process(x)), both[0], phase)
         straight = self._straight.process(x)
         return wet + ramped(straight, both[1], phase) if coefficients[:, 1].any() else wet
 
