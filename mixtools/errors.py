@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from enum import IntEnum
-from typing import Iterable
 
 
 class ExitStatus(IntEnum):

@@ -89,7 +89,9 @@ def graphic_eq(x, rate, **controls):
     k = np.arange(1, half)
     taps = []
     for n in range(-half, half + 1):
-        total = curve[0] + curve[half] * math.cos(math.pi * n) + 2 * (curve[1:half] * np.cos(math.pi * k * n / half)).sum()
+        total = (
+            curve[0] + curve[half] * math.cos(math.pi * n) + 2 * (curve[1:half] * np.cos(math.pi * k * n / half)).sum()
+        )
         taps.append(total / (2 * half) * (0.5 if abs(n) == half else 1.0))
     return np.array([np.convolve(channel, taps)[half : half + len(channel)] for channel in x])
 
@@ -234,8 +236,8 @@ def true_peaks(x):
     return peaks
 
 
-def limiter(x, rate, ceiling_db, release_ms, stages=3):
-    """Windowed minimum, recovery, moving average; three times. Returns as many samples as it gets, in place."""
+def limiter(x, rate, ceiling_db, release_ms, stages=2):
+    """Windowed minimum, recovery, moving average; twice. Returns as many samples as it gets, in place."""
     ceiling = 10 ** (ceiling_db / 20) * (1 - 1e-6)
     width = max(1, round(0.0015 * rate))
     window = width + 11

@@ -138,7 +138,7 @@ def test_impulse_responses_are_resampled_at_unchanged_gain():
     for name in ("small_room", "plate"):
         response = impulse_response(name, 44100)
         resampled = impulse_response((response, 44100), 48000)
-        spectra = [np.fft.rfft(r[0], n)[: 15000] for r, n in ((response, 88200), (resampled, 96000))]
+        spectra = [np.fft.rfft(r[0], n)[:15000] for r, n in ((response, 88200), (resampled, 96000))]
         assert error_db(np.abs(spectra[1]), np.abs(spectra[0])) < -60
 
 
@@ -150,9 +150,7 @@ def test_signatures_are_the_control_table(name):
         if p.kind is p.KEYWORD_ONLY and k != "tail_s"
     }
     missing = inspect.Parameter.empty
-    assert keywords == {
-        c.name: missing if c.default is None else c.default for c in EFFECTS[name].controls
-    }
+    assert keywords == {c.name: missing if c.default is None else c.default for c in EFFECTS[name].controls}
 
 
 def test_every_declared_effect_is_there():

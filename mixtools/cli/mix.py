@@ -87,7 +87,9 @@ def mix(
     ] = None,
     split_stereo: Annotated[
         bool,
-        typer.Option("--split-stereo", help="Without a mix file: two mono tracks, hard left and right, per stereo stem."),
+        typer.Option(
+            "--split-stereo", help="Without a mix file: two mono tracks, hard left and right, per stereo stem."
+        ),
     ] = False,
     threads: options.Threads = None,
     dry_run: options.DryRun = False,

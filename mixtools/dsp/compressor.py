@@ -141,4 +141,3 @@ class Compressor(Processor):
 
 
 compressor = pure(Compressor)
-

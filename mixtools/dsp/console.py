@@ -151,9 +151,7 @@ class Console:
         return PlacedSource(source, track.channel, offset, self.dtype, f"{where}.channel")
 
     def _chain(self, inserts: list[Insert], channels: int, start: int, where: str) -> Chain:
-        chain = Chain(
-            inserts, self.rate, channels, self.dtype, start=start, responses=self._responses, where=where
-        )
+        chain = Chain(inserts, self.rate, channels, self.dtype, start=start, responses=self._responses, where=where)
         self.notes += chain.notes
         return chain
 

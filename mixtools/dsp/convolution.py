@@ -40,9 +40,7 @@ class WetDry(Processor):
         return np.stack([values["wet"], values["dry"]], axis=1)
 
     def run(self, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
-        both = [
-            np.ascontiguousarray(coefficients[:, i : i + 1].repeat(self.channels_out, axis=1)) for i in range(2)
-        ]
+        both = [np.ascontiguousarray(coefficients[:, i : i + 1].repeat(self.channels_out, axis=1)) for i in range(2)]
         wet = ramped(self._predelay.process(self._convolver.process(x)), both[0], phase)
         straight = self._straight.process(x)
         return wet + ramped(straight, both[1], phase) if coefficients[:, 1].any() else wet

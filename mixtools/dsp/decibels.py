@@ -37,6 +37,4 @@ def log2_of_mantissa(m):
 @inlined
 def exp2_of_fraction(f):
     """2^f for f in [-1/2, 1/2], by the series of exp."""
-    return 1.0 + f * (
-        _E1 + f * (_E2 + f * (_E3 + f * (_E4 + f * (_E5 + f * (_E6 + f * (_E7 + f * (_E8 + f * _E9)))))))
-    )
+    return 1.0 + f * (_E1 + f * (_E2 + f * (_E3 + f * (_E4 + f * (_E5 + f * (_E6 + f * (_E7 + f * (_E8 + f * _E9))))))))

@@ -79,4 +79,3 @@ class GraphicEq(Processor):
 
 
 graphic_eq = pure(GraphicEq)
-

@@ -14,8 +14,8 @@ from mixtools.dsp.true_peak import TAPS, true_peaks
 ATTACK_MS = 1.5
 """Over which the gain moves down to meet a peak."""
 
-STAGES = 3
-"""A moving gain bends the curve between samples, so that a peak can end up slightly above the ceiling: the next
+STAGES = 2
+"""A moving gain bends the curve between samples, so that a peak could end up slightly above the ceiling: a second
 stage sees it."""
 
 STEP = 2.0**-40

@@ -67,9 +67,7 @@ class ParametricEq(Processor):
         if not bands:
             return np.zeros((len(values["band1_q"]), 0, 5))
         return np.stack(
-            [
-                biquad(b, values[f"{b}_gain_db"], values[f"{b}_freq_hz"], values[f"{b}_q"], self.rate) for b in bands
-            ],
+            [biquad(b, values[f"{b}_gain_db"], values[f"{b}_freq_hz"], values[f"{b}_q"], self.rate) for b in bands],
             axis=1,
         )
 

@@ -60,5 +60,3 @@ def room_response(name: str, rate: int) -> np.ndarray:
         response[:, at] += size * 2.0 * np.array([1.0 - side, side])
     response = response[:, round(room.first_ms * rate / 1000) :] if room.reflections else response
     return response / np.sqrt((response**2).sum() / 2.0)
-
-

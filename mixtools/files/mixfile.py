@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import MISSING, fields
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from mixtools.mix import Bus, Mix, Track
 
 LARGEST_BYTES = 16 * 2**20
 DEEPEST = 20
+LONGEST_NUMBER = 30
 
 
 def read_mix(path: str | Path) -> Mix:
@@ -55,11 +58,7 @@ def parse_mix(text: str, shown: str) -> Mix:
 
 def format_mix(mix: Mix, previous: str | None = None) -> str:
     """The mix as YAML. With the text it was read from (or an older version's), comments and order there are kept."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="rt", pure=True)
-    yaml.width = 110
-    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml = _round_trip()
     plain = _lossless(mix.to_plain())
     document = _styled(plain)
     if previous is not None:
@@ -70,6 +69,57 @@ def format_mix(mix: Mix, previous: str | None = None) -> str:
     out = io.StringIO()
     yaml.dump(document, out)
     return out.getvalue()
+
+
+class _AsWritten:
+    """A number in a file that somebody wrote, which keeps its spelling when the file is rewritten."""
+
+    def __init__(self, text: str, tag: str, value: float):
+        self.text = text
+        self.tag = tag
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return not isinstance(other, bool) and self.value == other
+
+    __hash__ = None
+
+
+def _round_trip() -> Any:
+    """A YAML reader and writer that keeps comments, order and the spelling of numbers."""
+    from ruamel.yaml import YAML, RoundTripConstructor, RoundTripRepresenter
+
+    class Constructor(RoundTripConstructor):
+        pass
+
+    class Representer(RoundTripRepresenter):
+        pass
+
+    def number(constructor: Any, node: Any) -> Any:
+        name = str(node.tag).rpartition(":")[2]
+        return _AsWritten(node.value, str(node.tag), _number(int if name == "int" else float, node.value))
+
+    for name in ("int", "float"):
+        Constructor.add_constructor(f"tag:yaml.org,2002:{name}", number)
+    Representer.add_representer(_AsWritten, lambda representer, it: representer.represent_scalar(it.tag, it.text))
+    yaml = YAML(typ="rt", pure=True)
+    yaml.Constructor = Constructor
+    yaml.Representer = Representer
+    yaml.width = 110
+    yaml.preserve_quotes = True
+    yaml.brace_single_entry_mapping_in_flow_sequence = True
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
+
+
+def _number(kind: type, text: str) -> int | float:
+    """The value of a YAML 1.2 number; raises `ValueError`."""
+    plain = text.replace("_", "").lower()
+    if kind is float:
+        return float(plain.replace(".inf", "inf").replace(".nan", "nan"))
+    if len(plain) > LONGEST_NUMBER:
+        raise ValueError
+    return int(plain, 0) if plain.lstrip("+-")[:2] in ("0x", "0o", "0b") else int(plain)
 
 
 def _lossless(value: Any) -> Any:
@@ -92,17 +142,26 @@ _DEFAULTS = {
 """What a strip's keys are when left out: somebody who wrote them out keeps them."""
 
 
+_PLAIN_WORDS = re.compile(r"\w([\w .+/()&'-]*[\w.+/()&'-])?")
+"""Texts that need no quotes, unless they read as a number or a truth value: the emitter sees to those."""
+
+
 def _styled(plain: dict[str, Any]) -> Any:
     """The same tree, with effects, sends and breakpoints on one line each."""
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    def word(value: Any) -> Any:
+        plain = not isinstance(value, str) or _PLAIN_WORDS.fullmatch(value)
+        return value if plain else DoubleQuotedScalarString(value)
 
     def flow(value: Any) -> Any:
         if isinstance(value, dict):
-            node = CommentedMap((key, flow(item)) for key, item in value.items())
+            node = CommentedMap((word(key), flow(item)) for key, item in value.items())
         elif isinstance(value, list):
             node = CommentedSeq(flow(item) for item in value)
         else:
-            return value
+            return word(value)
         node.fa.set_flow_style()
         return node
 
@@ -112,10 +171,10 @@ def _styled(plain: dict[str, Any]) -> Any:
         if key == "sends":
             return flow(value)
         if isinstance(value, dict):
-            return CommentedMap((name, block(item, name)) for name, item in value.items())
+            return CommentedMap((word(name), block(item, name)) for name, item in value.items())
         if isinstance(value, list):
             return CommentedSeq(block(item, "") for item in value) if key == "tracks" else flow(value)
-        return value
+        return word(value)
 
     return block(plain, "")
 
@@ -131,14 +190,24 @@ def _update(old: Any, new: Any) -> None:
             elif key not in old or old[key] != value:
                 old[key] = value
         return
-    for i, value in enumerate(new):
-        if i >= len(old):
-            old.append(value)
-        elif _same_kind(old[i], value):
-            _update(old[i], value)
-        elif old[i] != value:
-            old[i] = value
-    del old[len(new) :]
+    changes = SequenceMatcher(None, [_label(item) for item in old], [_label(item) for item in new], autojunk=False)
+    for _, start, stop, new_start, new_stop in reversed(changes.get_opcodes()):
+        shared = min(stop - start, new_stop - new_start)
+        del old[start + shared : stop]
+        for i in range(new_start + shared, new_stop):
+            old.insert(start + i - new_start, new[i])
+        for i in range(shared):
+            if _same_kind(old[start + i], new[new_start + i]):
+                _update(old[start + i], new[new_start + i])
+            elif old[start + i] != new[new_start + i]:
+                old[start + i] = new[new_start + i]
+
+
+def _label(item: Any) -> str:
+    """What a list's item is known by when the list changes: a track by its file, an effect by its name."""
+    if isinstance(item, dict) and item:
+        return str(item.get("file", next(iter(item))))
+    return ""
 
 
 def _same_kind(old: Any, new: Any) -> bool:
@@ -222,20 +291,10 @@ class _TreeBuilder:
             return None
         if tag.endswith(":bool"):
             return text.lower() == "true"
-        if tag.endswith(":int"):
-            return self._number(event, int, text)
-        if tag.endswith(":float"):
-            return self._number(event, float, text)
-        return text
-
-    def _number(self, event: Any, kind: Any, text: str) -> Any:
-        plain = text.replace("_", "").lower()
+        if not tag.endswith((":int", ":float")):
+            return text
         try:
-            if kind is int:
-                if len(plain) > 30:
-                    raise ValueError
-                return int(plain, 0) if plain.lstrip("+-")[:2] in ("0x", "0o", "0b") else int(plain)
-            return float(plain.replace(".inf", "inf").replace(".nan", "nan"))
+            return _number(int if tag.endswith(":int") else float, text)
         except ValueError:
             raise self._error(event, f"{text[:40]} is not a number") from None
 
@@ -246,3 +305,11 @@ class _TreeBuilder:
 
 def _explicit_tag(event: Any) -> bool:
     return getattr(event, "tag", None) is not None
+
+
+def write_mix(mix: Mix, path: str | Path, *, force: bool = False) -> None:
+    """Check a mix and write it. With `force` an existing file is rewritten, its comments and order kept."""
+    from mixtools.files.outputs import write_text_atomically
+
+    previous = read_text(path) if force and Path(path).is_file() else None
+    write_text_atomically(path, format_mix(mix.check(), previous), force=force)

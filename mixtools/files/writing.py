@@ -251,3 +251,10 @@ def open_writer(
             raise ParameterError(f"{target}: give a name that ends in .wav or .flac")
         writer = FlacWriter if suffix == ".flac" else WavWriter
     return writer(target, rate, channels, bits, force=force, tags=tags, bext=bext, position=position)
+
+
+def write_audio(path: str | Path, samples: np.ndarray, rate: int, bits: str = "32f", *, force: bool = False) -> None:
+    """Write (n,) or (channels, n) as a WAV or FLAC file."""
+    samples = np.atleast_2d(samples)
+    with open_writer(path, rate, len(samples), bits, force=force) as writer:
+        writer.write(samples)

@@ -259,4 +259,3 @@ def responses_named(mix: Mix, bundled: Iterable[str]) -> list[tuple[str, str]]:
         for where, insert in mix.inserts()
         if insert.effect == "convolution" and insert.controls["ir"] not in bundled
     ]
-
