@@ -213,11 +213,11 @@ def _eq_controls() -> tuple[Control, ...]:
     controls = []
     for band in EQ_BANDS:
         low, high, default = _EQ_FREQUENCIES[band]
-        words = band.replace("_", " ").replace("band", "band ")
+        words = band.replace("band", "band ") if band.startswith("band") else "the " + band.replace("_", " ")
         controls += [
-            _gain_db(f"{band}_gain_db", -24.0, 24.0, f"Gain of the {words}; 0 leaves the signal untouched."),
-            Control(f"{band}_freq_hz", f"Frequency of the {words}.", default, low, high, log=True),
-            Control(f"{band}_q", f"Q of the {words}.", 0.707, 0.1, 10.0, log=True),
+            _gain_db(f"{band}_gain_db", -24.0, 24.0, f"Gain of {words}; 0 leaves the signal untouched."),
+            Control(f"{band}_freq_hz", f"Frequency of {words}.", default, low, high, log=True),
+            Control(f"{band}_q", f"Q of {words}.", 0.707, 0.1, 10.0, log=True),
         ]
     return tuple(controls)
 

@@ -27,6 +27,35 @@ STDIO = "-"
 
 LONGEST_RESPONSE_S = 120.0
 
+DESCRIPTION = """
+The session's rate is --rate, else the mix file's sample_rate, else the stems' most common rate; what differs is
+resampled, and said so. The mix is as long as the longest stem, and goes on until the tail of its effects has
+fallen below -90 dBFS. Intermediate audio is 32-bit float, so that nothing clips between commands; 16 and 24 bit
+are dithered, and a sample that would clip is reported. Files beyond 4 GiB become RF64. The time stamp (bext) and
+the tags of the stems are carried where all stems agree.
+
+The same command on the same machine writes the same bytes. Neither --threads nor --start and --end change a
+sample. The first run compiles the effects, which takes some seconds, and says so.
+"""
+
+EXAMPLES = (
+    ("Sum stems as they are, into mix.wav:", "mixtools mix stems/"),
+    ("Render a mix file:", "mixtools mix stems/ -p mix.yaml -o song.wav"),
+    ("The first verse only, as 24-bit FLAC:", "mixtools mix stems/ -p mix.yaml --start 0:05 --end 0:09 -o verse.flac"),
+    ("Try one without any stems:", "mixtools mix synth:7 --write-mix mine.yaml -o mine.wav"),
+    ("Check a mix file, and see what would be done:", "mixtools mix stems/ -p mix.yaml --dry-run -v"),
+    (
+        "Another take, whose files are called kick_02.wav and so on:",
+        "mixtools mix take2/ -p mix.yaml --map '*_02.wav=*.wav' -o again.wav",
+    ),
+    (
+        "In a pipe, with the mix file from another command:",
+        "sed s/-14/-10/ mix.yaml | mixtools mix stems/ -p - -o - > wet.wav",
+    ),
+    ("Loudness and peak for a script:", "mixtools mix stems/ -p mix.yaml -o out.wav --json"),
+)
+"""What each example does, and its command line; tests run them where `stems/` and `mix.yaml` are."""
+
 
 def mix(
     stems: options.Stems,
@@ -65,7 +94,9 @@ def mix(
     bits: options.Bits = None,
     missing: Annotated[
         Literal["error", "skip"],
-        typer.Option("--missing", help="What to do about tracks of the mix file whose stem is not there."),
+        typer.Option(
+            "--missing", metavar="error|skip", help="What to do about tracks of the mix file whose stem is not there."
+        ),
     ] = "error",
     map_: Annotated[
         list[str] | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mixtools.dsp.compiled import GRID, TINY, kernel
-from mixtools.dsp.lanes import LANES, last, load, multiply, multiply_add, shift_in, store, where_between
+from mixtools.dsp.lanes import LANES, bottom, load, multiply, multiply_add, shift_in, store, where_between
 
 # A section in state-space form: y = b0 x + s, s' = c1 x - a1 s + u, u' = c2 x - a2 s with c = b - a b0. The way from
 # s to the next s is one multiply-add, half of what the transposed direct form takes.
@@ -14,9 +14,9 @@ _B0, _C1, _C2, _A1, _A2 = range(5)
 
 @kernel
 def cascade(x, y, coefficients, delays, state, position):
-    """Up to eight sections on one channel, a section per lane, each lane two samples behind the one before it.
+    """Up to eight sections on one channel, from the top lane down, each two samples behind the one before it.
 
-    Lane k's sample at iteration i is i - 2 k, so the first and last 14 iterations leave some lanes idle: nothing is
+    Section k's sample at iteration i is i - 2 k, so the first and last 14 iterations leave some lanes idle: nothing is
     in flight between calls, and blocks of any size give the same bits.
     """
     n = x.size
@@ -32,33 +32,40 @@ def cascade(x, y, coefficients, delays, state, position):
     u = load(state, 1)
     before = zero
     now = zero
-    for i in range(n + depth):
-        flush = (position + i) % GRID == 0
-        if i < depth or i >= n:
-            above = np.float64(i - n)
-            upto = np.float64(i)
-            if flush:
-                s = where_between(lag, above, upto, where_between(s, -TINY, TINY, zero, s), s)
-                u = where_between(lag, above, upto, where_between(u, -TINY, TINY, zero, u), u)
-            into = shift_in(before, np.float64(x[i]) if i < n else 0.0)
-            out = multiply_add(b0, into, s)
-            t = multiply_add(c1, into, u)
-            u = where_between(lag, above, upto, multiply_add(a2, s, multiply(c2, into)), u)
-            s = where_between(lag, above, upto, multiply_add(a1, s, t), s)
+    i = 0
+    while i < n + depth:
+        filling = i < depth
+        stop = min(depth, n + depth) if filling else (n if i < n else n + depth)
+        if filling or i >= n:
+            for j in range(i, stop):
+                above = np.float64(j - n)
+                upto = np.float64(j)
+                if (position + j) & (GRID - 1) == 0:
+                    s = where_between(lag, above, upto, where_between(s, -TINY, TINY, zero, s), s)
+                    u = where_between(lag, above, upto, where_between(u, -TINY, TINY, zero, u), u)
+                into = shift_in(before, np.float64(x[j]) if j < n else 0.0)
+                before = now
+                now = multiply_add(b0, into, s)
+                t = multiply_add(c1, into, u)
+                u = where_between(lag, above, upto, multiply_add(a2, s, multiply(c2, into)), u)
+                s = where_between(lag, above, upto, multiply_add(a1, s, t), s)
+                if j >= depth:
+                    value = bottom(now)
+                    y[j - depth] = value if abs(value) > TINY else 0.0
         else:
-            if flush:
-                s = where_between(s, -TINY, TINY, zero, s)
-                u = where_between(u, -TINY, TINY, zero, u)
-            into = shift_in(before, np.float64(x[i]))
-            out = multiply_add(b0, into, s)
-            t = multiply_add(c1, into, u)
-            u = multiply_add(a2, s, multiply(c2, into))
-            s = multiply_add(a1, s, t)
-        before = now
-        now = out
-        if i >= depth:
-            value = last(out)
-            y[i - depth] = value if abs(value) > TINY else 0.0
+            for j in range(i, stop):
+                if (position + j) & (GRID - 1) == 0:
+                    s = where_between(s, -TINY, TINY, zero, s)
+                    u = where_between(u, -TINY, TINY, zero, u)
+                into = shift_in(before, np.float64(x[j]))
+                before = now
+                now = multiply_add(b0, into, s)
+                t = multiply_add(c1, into, u)
+                u = multiply_add(a2, s, multiply(c2, into))
+                s = multiply_add(a1, s, t)
+                value = bottom(now)
+                y[j - depth] = value if abs(value) > TINY else 0.0
+        i = stop
     store(state, 0, s)
     store(state, 1, u)
 
@@ -110,8 +117,8 @@ class BiquadCascade:
         self._coefficients = np.zeros((5, LANES))
         self._coefficients[_B0] = 1.0
         for k, (b0, b1, b2, a1, a2) in enumerate(sections):
-            self._coefficients[:, k] = b0, b1 - a1 * b0, b2 - a2 * b0, -a1, -a2
-        self._delays = np.stack([2.0 * np.arange(LANES), np.zeros(LANES)])
+            self._coefficients[:, LANES - 1 - k] = b0, b1 - a1 * b0, b2 - a2 * b0, -a1, -a2
+        self._delays = np.stack([2.0 * np.arange(LANES)[::-1], np.zeros(LANES)])
         self._state = np.zeros((channels, 2, LANES))
         self._position = start
 

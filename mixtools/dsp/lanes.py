@@ -1,7 +1,7 @@
 """Eight doubles at once, for recursions that the compiler cannot vectorise by itself.
 
 A `lanes` value lives in one vector register (or two, or four: LLVM splits it where registers are narrower). Used by
-the equaliser, where lane k is section k of the cascade, two samples behind lane k - 1.
+the equaliser, where every lane is a section of the cascade, two samples behind the lane above it.
 """
 
 from __future__ import annotations
@@ -86,22 +86,22 @@ def multiply_add(_typing, a, b, c):
 
 @intrinsic
 def shift_in(_typing, value, scalar):
-    """The scalar in lane 0, and in every other lane what was in the lane before it."""
+    """The scalar in the top lane, and in every other lane what was in the lane above it."""
 
     def generate(context, builder, signature, args):
-        order = ir.Constant(ir.VectorType(_INT32, LANES), [0, *range(LANES - 1)])
+        order = ir.Constant(ir.VectorType(_INT32, LANES), [*range(1, LANES), LANES - 1])
         shifted = builder.shuffle_vector(args[0], ir.Constant(_VECTOR, ir.Undefined), order)
-        return builder.insert_element(shifted, args[1], ir.Constant(_INT32, 0))
+        return builder.insert_element(shifted, args[1], ir.Constant(_INT32, LANES - 1))
 
     return lanes(lanes, types.float64), generate
 
 
 @intrinsic
-def last(_typing, value):
-    """The scalar in the last lane."""
+def bottom(_typing, value):
+    """The scalar in the bottom lane, which is free to take out: in at the top, out at the bottom is the fast way."""
 
     def generate(context, builder, signature, args):
-        return builder.extract_element(args[0], ir.Constant(_INT32, LANES - 1))
+        return builder.extract_element(args[0], ir.Constant(_INT32, 0))
 
     return types.float64(lanes), generate
 

@@ -15,6 +15,8 @@ from mixtools.mix import Bus, Mix, Track
 LARGEST_BYTES = 16 * 2**20
 DEEPEST = 20
 LONGEST_NUMBER = 30
+ONE_LINE = 1 << 16
+"""An effect stays on its line, however many controls it sets."""
 
 
 def read_mix(path: str | Path) -> Mix:
@@ -105,7 +107,7 @@ def _round_trip() -> Any:
     yaml = YAML(typ="rt", pure=True)
     yaml.Constructor = Constructor
     yaml.Representer = Representer
-    yaml.width = 110
+    yaml.width = ONE_LINE
     yaml.preserve_quotes = True
     yaml.brace_single_entry_mapping_in_flow_sequence = True
     yaml.indent(mapping=2, sequence=4, offset=2)

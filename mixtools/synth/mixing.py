@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mixtools.controls import EFFECTS, REVERB_CENTRES_HZ, Curve
@@ -128,7 +130,13 @@ class _Engineer:
         if "delay" in self.effects:
             buses["echo"] = Bus(chain=[self.echo(rng)])
         master = Master(self.master(rng)) if "dynamics" in self.effects else Master()
-        return Mix(tracks=tracks, buses=buses, master=master, sample_rate=self.song.rate)
+        mix = Mix(tracks=tracks, buses=buses, master=master, sample_rate=self.song.rate)
+        for strip in (*tracks, *buses.values(), master):
+            for insert in strip.chain:
+                insert.controls = {name: _set_by_hand(value) for name, value in insert.controls.items()}
+            if strip is not master:
+                strip.sends = {bus: _set_by_hand(level) for bus, level in strip.sends.items()}
+        return mix
 
     def track(self, name: str, rng: np.random.Generator) -> Track:
         role = self.song.roles[name]
@@ -230,6 +238,13 @@ class _Engineer:
             Insert("compressor", glue),
             Insert("limiter", {"ceiling_db": float(rng.uniform(-2.0, -0.5))}),
         ]
+
+
+def _set_by_hand(value: Any) -> Any:
+    """Four digits, as many as anybody would type."""
+    if isinstance(value, Curve):
+        return Curve(tuple((_set_by_hand(time), _set_by_hand(level)) for time, level in value.points))
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _active_rms_db(audio: np.ndarray, frame: int = 2048) -> float:
