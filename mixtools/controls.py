@@ -7,6 +7,7 @@ tables of the man pages are all derived from `EFFECTS`.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ class Control:
             return self._check_curve(value, where)
         if self.kind == "switch":
             if not isinstance(value, bool):
-                raise ParameterError(f"{where} is {shown(value)}; give true or false")
+                raise ParameterError(f"{where} is {unquoted(value)}; give true or false")
             return value
         if self.kind == "choice":
             if value not in self.choices:
@@ -55,7 +56,8 @@ class Control:
         whole = self.kind == "whole"
         usable = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not usable or (whole and value != int(value) if usable and math.isfinite(value) else False):
-            raise ParameterError(f"{where} is {shown(value)}; give {'a whole number, ' if whole else ''}{self.range}")
+            words = "a whole number, " if whole else ""
+            raise ParameterError(f"{where} is {unquoted(value)}; give {words}{self.range}")
         if not self.low <= value <= self.high:
             raise ParameterError(f"{where} is {shown(value)}; give {self.range}")
         return int(value) if whole else float(value)
@@ -165,6 +167,13 @@ def shown(value: Any) -> str:
     text = str(value)
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def unquoted(value: Any) -> str:
+    """As `shown`, where a number or a truth value is wanted: a text that looks like one is called what it is."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+([eE][+-]?\d+)?|true|false", value.strip()):
+        return f"the text '{shown(value)}' (in quotes)"
+    return shown(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from mixtools.controls import CHANNEL, EFFECTS, OFFSET_MS, SAMPLE_RATE, SEND, Curve, shown
+from mixtools.controls import CHANNEL, EFFECTS, OFFSET_MS, SAMPLE_RATE, SEND, Curve, shown, unquoted
 from mixtools.errors import ParameterError, nearest
 
 FORMAT_VERSION = 1
@@ -99,7 +99,9 @@ class Mix:
                 return
             if name in visiting:
                 loop = [*visiting[visiting.index(name) :], name]
-                raise ParameterError(f"buses.{name} feeds itself: {' -> '.join(loop)}; remove one of these sends")
+                raise ParameterError(
+                    f"buses.{name} feeds itself: {' -> '.join(loop)}; remove a send or change an output on the way"
+                )
             visiting.append(name)
             for target in targets(self.buses[name]):
                 if target != MASTER:
@@ -170,7 +172,7 @@ class _Reader:
         if version is None:
             raise ParameterError(f"mixtools is missing; give mixtools: {FORMAT_VERSION}, the format version")
         if version != FORMAT_VERSION or isinstance(version, bool):
-            raise ParameterError(f"mixtools is {shown(version)}; give {FORMAT_VERSION}, the format version")
+            raise ParameterError(f"mixtools is {unquoted(version)}; give {FORMAT_VERSION}, the format version")
         mix = Mix()
         if tree.get("sample_rate") is not None:
             mix.sample_rate = SAMPLE_RATE.check(tree["sample_rate"], "sample_rate")
@@ -235,7 +237,7 @@ class _Reader:
     def switch(self, item: dict[str, Any], key: str, where: str) -> bool:
         value = item.get(key, False)
         if not isinstance(value, bool):
-            raise ParameterError(f"{where}.{key} is {shown(value)}; give true or false")
+            raise ParameterError(f"{where}.{key} is {unquoted(value)}; give true or false")
         return value
 
     def chain(self, items: Any, where: str) -> list[Insert]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
+import signal
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -14,8 +17,10 @@ from mixtools.cli.mix import mix
 from mixtools.cli.report import say
 from mixtools.errors import ExitStatus, MixtoolsError
 
+PROGRAM = "mixtools"
+
 app = typer.Typer(
-    name="mixtools",
+    name=PROGRAM,
     help="Mix multitrack audio, and show the work.",
     no_args_is_help=False,
     rich_markup_mode="rich",
@@ -47,16 +52,25 @@ def _top(
 
 def run(arguments: list[str] | None = None) -> ExitStatus:
     """Run a command line (`sys.argv` unless given), say what went wrong if anything did, and give the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = typer.main.get_command(app)
+    if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:
+        command.main(arguments, prog_name=PROGRAM)
     try:
-        code = typer.main.get_command(app).main(arguments, prog_name="mixtools", standalone_mode=False)
-        sys.stdout.flush()
-        return ExitStatus(code) if isinstance(code, int) else ExitStatus.DONE
+        # Not command.main: it has ideas of its own about interrupts and broken pipes.
+        with command.make_context(PROGRAM, list(arguments), obj=shlex.join([PROGRAM, *arguments])) as context:
+            command.invoke(context)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return ExitStatus.DONE
+    except typer.Exit as done:
+        return ExitStatus(done.exit_code)
     except MixtoolsError as error:
         say(str(error))
         return error.status
     except _UsageError as error:
-        command = error.ctx.command_path.partition(" ")[2] if error.ctx else ""
-        say(f"{command + ': ' if command else ''}{_one_line(error.format_message())}")
+        name = error.ctx.command_path.partition(" ")[2] if error.ctx else ""
+        say(f"{name + ': ' if name else ''}{_one_line(error.format_message())}")
         return ExitStatus.BAD_PARAMETERS
     except _ClickException as error:
         say(_one_line(error.format_message()))
@@ -65,7 +79,7 @@ def run(arguments: list[str] | None = None) -> ExitStatus:
         say("interrupted; nothing was written")
         return ExitStatus.INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return ExitStatus.DONE
     except MemoryError:
         say("there is not enough memory for this; give fewer or shorter stems at once")
@@ -73,8 +87,15 @@ def run(arguments: list[str] | None = None) -> ExitStatus:
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
-        say(f"{error.filename or 'an output'}: {error.strerror}")
+        say(f"{error.filename or 'stdout'}: could not be written: {error.strerror}")
+        _forget_stdout()
         return ExitStatus.FAILED
+
+
+def _forget_stdout() -> None:
+    """Nobody reads it, or it is full: what is left in its buffer must not raise again at exit."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(text: str) -> str:
@@ -83,6 +104,9 @@ def _one_line(text: str) -> str:
 
 def main() -> None:
     """The console script."""
+    with suppress(ValueError, AttributeError):
+        # So that being told to stop cleans up like an interrupt does.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run())
 
 

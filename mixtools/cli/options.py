@@ -3,9 +3,37 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 import typer
+
+from mixtools.controls import SAMPLE_RATE, Control, shown
+from mixtools.errors import ParameterError
+
+STDIO = "-"
+"""Where a file is named: stdin or stdout."""
+
+FORMATS = {"16": "16 bit", "24": "24 bit", "32f": "32-bit float"}
+"""What --bits takes, in words."""
+
+LATEST_S = 86400.0
+"""A day: no mix is longer."""
+
+
+def _whole(control: Control) -> Callable[[str], int]:
+    """Reads a whole number within a control's range."""
+
+    def parse(text: str) -> int:
+        try:
+            return control.check(int(text), control.name)
+        except ValueError:
+            found = shown(text) if text else "empty"
+            raise ParameterError(f"{control.name} is {found}; give a whole number, {control.range}") from None
+
+    return parse
+
 
 Stems = Annotated[
     list[str],
@@ -25,6 +53,7 @@ Threads = Annotated[
     typer.Option(
         "--threads",
         metavar="N",
+        parser=_whole(Control("--threads", "", None, 1, 1024, kind="whole")),
         help="Threads to use at most; all cores unless given. The result is the same.",
         show_default=False,
     ),
@@ -34,6 +63,7 @@ Rate = Annotated[
     typer.Option(
         "--rate",
         metavar="HZ",
+        parser=_whole(replace(SAMPLE_RATE, name="--rate")),
         help="Session rate: else the mix file's, else the stems' most common one.",
         show_default=False,
     ),
@@ -49,32 +79,34 @@ Bits = Annotated[
 ]
 
 
-def parse_time(text: str) -> float:
-    """Seconds from `12.5`, `1:05` or `1:02:03.5`."""
-    parts = text.split(":")
-    try:
-        if len(parts) > 3 or any(not part.strip() or part.strip()[0] in "+-" for part in parts):
-            raise ValueError
-        seconds = 0.0
-        for part in parts:
-            seconds = seconds * 60 + float(part)
-        if not 0.0 <= seconds <= 86400.0:
-            raise ValueError
-    except ValueError:
-        raise typer.BadParameter(f"{text} is not a time; give seconds or minutes:seconds, 0 to 24 h") from None
-    return seconds
-
-
 def time_option(name: str, help: str) -> object:
-    """An option that takes a time."""
-    return typer.Option(name, metavar="TIME", help=help, parser=parse_time, show_default=False)
+    """An option that takes a time: `12.5`, `1:05` or `1:02:03.5`."""
+
+    def parse(text: str) -> float:
+        parts = text.split(":")
+        try:
+            seconds = float(parts[-1])
+            minutes = [int(part) for part in parts[:-1]]
+            clock = not minutes or (seconds < 60 and len(parts) <= 3 and all(part.isdecimal() for part in parts[:-1]))
+            if not clock or seconds < 0 or (len(minutes) == 2 and minutes[1] >= 60):
+                raise ValueError
+            for place, count in enumerate(reversed(minutes), 1):
+                seconds += count * 60**place
+            if not 0.0 <= seconds <= LATEST_S:
+                raise ValueError
+        except ValueError:
+            shown_text = shown(text) if text else "empty"
+            raise ParameterError(
+                f"{name} is {shown_text}; give seconds, minutes:seconds or hours:minutes:seconds, 0 to 24 h"
+            ) from None
+        return seconds
+
+    return typer.Option(name, metavar="TIME", help=help, parser=parse, show_default=False)
 
 
 def thread_count(asked: int | None) -> int:
     """Threads to use: as asked, else as many as this process may run on."""
     if asked is not None:
-        if asked < 1:
-            raise typer.BadParameter(f"--threads is {asked}; give 1 or more")
         return asked
     try:
         return len(os.sched_getaffinity(0))

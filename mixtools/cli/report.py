@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+from mixtools.errors import OutputError, ParameterError
 
 
 class Report:
@@ -31,7 +34,7 @@ class Report:
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """A bar with an estimate, on a terminal only; the caller says how much of `total` is done."""
-        if self._quiet or not sys.stderr.isatty():
+        if self._quiet or sys.stderr is None or not sys.stderr.isatty():
             yield lambda done: None
             return
         from rich.console import Console
@@ -52,14 +55,29 @@ class Report:
 
 
 def say(text: str) -> None:
-    """One line on stderr, under the program's name."""
-    try:
-        print(f"mixtools: {text}", file=sys.stderr, flush=True)
-    except UnicodeEncodeError:
-        encoding = sys.stderr.encoding or "ascii"
-        print(f"mixtools: {text}".encode(encoding, "replace").decode(encoding), file=sys.stderr, flush=True)
-    except BrokenPipeError:
-        pass
+    """One line on stderr, under the program's name; nowhere if stderr is closed."""
+    if sys.stderr is None:
+        return
+    line = "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in f"mixtools: {text}"
+    )
+    encoding = sys.stderr.encoding or "ascii"
+    with suppress(BrokenPipeError):
+        print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
+
+
+def stdin_bytes() -> BinaryIO:
+    """stdin as it is, for reading."""
+    if sys.stdin is None:
+        raise ParameterError("stdin is closed; give the name of a file instead of -")
+    return sys.stdin.buffer
+
+
+def stdout_bytes() -> BinaryIO:
+    """stdout as it is, for writing."""
+    if sys.stdout is None:
+        raise OutputError("stdout is closed; give the name of a file instead of -")
+    return sys.stdout.buffer
 
 
 def clock(seconds: float) -> str:
@@ -69,6 +87,14 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
 
 
-def decibels(value: float | None, unit: str) -> str:
-    """A level for people, or what it means when there is none."""
-    return "silence" if value is None else f"{value:+.1f} {unit}".replace("+-", "-")
+def levels(peak_dbfs: float | None, integrated_lufs: float | None) -> str:
+    """Peak and loudness for people, or why there is none."""
+    if peak_dbfs is None:
+        return "silence"
+    loudness = "no LUFS (too short or too quiet)" if integrated_lufs is None else f"{integrated_lufs:.1f} LUFS"
+    return f"peak {peak_dbfs:+.1f} dBFS, {loudness}"
+
+
+def count(number: int, thing: str) -> str:
+    """1 track, 2 tracks."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"

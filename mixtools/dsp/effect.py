@@ -174,16 +174,13 @@ def amplitude(db: np.ndarray | float) -> np.ndarray | float:
 
 
 @kernel
-def ramp_values(ramps, phase, repeats, values):
-    """values[c, i] from ramps[:, c], linear between control points, `repeats` values to a sample."""
-    last = ramps.shape[0] - 1
+def ramp_values(ramps, phase, fraction, values):
+    """values[c, i] from ramps[:, c], linear between control points, `fraction` of a sample late."""
     for c in range(values.shape[0]):
         for i in range(values.shape[1]):
-            at = phase + i // repeats
-            k = at // GRID
-            t = (at - k * GRID + (i % repeats) / repeats) * (1.0 / GRID)
-            begin = ramps[min(k, last), c]
-            values[c, i] = begin + t * (ramps[min(k + 1, last), c] - begin)
+            k = (phase + i) // GRID
+            t = (phase + i - k * GRID + fraction) * (1.0 / GRID)
+            values[c, i] = ramps[k, c] + t * (ramps[k + 1, c] - ramps[k, c])
 
 
 @kernel

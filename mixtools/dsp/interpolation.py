@@ -48,6 +48,14 @@ def fir(x, taps, y):
         i += m
 
 
+def filtered(x: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    """`fir` on every channel, (channels, n + len(taps) - 1) to (channels, n), float64."""
+    y = np.empty((len(x), x.shape[1] - len(taps) + 1))
+    for c in range(len(x)):
+        fir(x[c], taps, y[c])
+    return y
+
+
 class History:
     """Prepends to every block (channels, n) the last `samples` samples before it."""
 

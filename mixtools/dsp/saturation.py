@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixtools.dsp.compiled import kernel
 from mixtools.dsp.effect import DelayLine, Processor, pure, ramp_values
-from mixtools.dsp.interpolation import HALF, History, fir, interpolation
+from mixtools.dsp.interpolation import HALF, History, filtered, interpolation
 
 OVERSAMPLING = 4
 
@@ -38,15 +37,14 @@ def downsampling_taps() -> np.ndarray:
     return taps / taps.sum()
 
 
-@kernel
-def decimate(x, taps, y):
-    """y[i] = sum of taps[k] * x[4 i + len(taps) - 1 - k]: x begins with len(taps) - 1 samples of history."""
-    count = taps.size
-    for i in range(y.size):
-        total = 0.0
-        for k in range(count):
-            total += taps[k] * x[OVERSAMPLING * i + count - 1 - k]
-        y[i] = total
+def decimating_taps() -> np.ndarray:
+    """The low-pass apart by phase, (4, HALF * 2 + 1): the phases of its output's every fourth value, to be summed."""
+    taps = downsampling_taps()
+    phases = np.zeros((OVERSAMPLING, 2 * HALF + 1))
+    phases[0] = taps[::OVERSAMPLING]
+    for p in range(1, OVERSAMPLING):
+        phases[p, 1:] = taps[OVERSAMPLING - p :: OVERSAMPLING]
+    return phases
 
 
 class Saturation(Processor):
@@ -60,9 +58,9 @@ class Saturation(Processor):
         self.latency = 2 * HALF
         self.tail = 2 * HALF
         self._up = upsampling_taps()
-        self._down = downsampling_taps()
-        self._past = History(self.channels, self._up.shape[1] - 1, np.dtype(np.float64))
-        self._past_wet = History(self.channels, len(self._down) - 1, np.dtype(np.float64))
+        self._down = decimating_taps()
+        self._past = History(self.channels, 2 * HALF, np.dtype(np.float64))
+        self._past_phases = [History(self.channels, 2 * HALF, np.dtype(np.float64)) for _ in range(OVERSAMPLING)]
         self._straight = DelayLine(self.channels, self.latency, self.dtype)
         # Controls belong to the moment the signal comes out.
         self.position -= self.latency
@@ -75,22 +73,22 @@ class Saturation(Processor):
         if self._clean:
             return x
         n = x.shape[1]
-        settings = np.empty((4, OVERSAMPLING * n))
-        ramp_values(coefficients, phase, OVERSAMPLING, settings)
         joined = self._past.extend(x.astype(np.float64))
-        wide = np.empty((self.channels, n, OVERSAMPLING))
-        part = np.empty(n)
-        for c in range(self.channels):
-            for p, taps in enumerate(self._up):
-                fir(joined[c], taps, part)
-                wide[c, :, p] = part
-        wide = shape(wide.reshape(self.channels, -1), settings[_DRIVE], settings[_BIAS])
-        joined = self._past_wet.extend(wide)
-        y = np.empty((self.channels, n))
-        for c in range(self.channels):
-            decimate(joined[c], self._down, y[c])
-        every = slice(None, None, OVERSAMPLING)
-        return (settings[_WET, every] * y + settings[_DRY, every] * self._straight.process(x)).astype(self.dtype)
+        total = np.zeros((self.channels, n))
+        for p in range(OVERSAMPLING):
+            drive, bias = self._settings(coefficients, phase, n, p)[: _BIAS + 1]
+            bent = self._past_phases[p].extend(shape(filtered(joined, self._up[p]), drive, bias))
+            total += filtered(bent, self._down[p])
+        wet, dry = self._settings(coefficients, phase, n, 0)[_WET:]
+        return (wet * total + dry * self._straight.process(x)).astype(self.dtype)
+
+    def _settings(self, coefficients: np.ndarray, phase: int, n: int, part: int) -> np.ndarray:
+        """Drive, bias, wet and dry: numbers where they are steady, else values `part` quarters into each sample."""
+        if len(coefficients) == 1:
+            return coefficients[0]
+        values = np.empty((coefficients.shape[1], n))
+        ramp_values(coefficients, phase, part / OVERSAMPLING, values)
+        return values
 
 
 saturation = pure(Saturation)

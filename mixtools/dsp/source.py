@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mixtools.dsp.interpolation import fir, interpolation
+from mixtools.dsp.interpolation import History, filtered, interpolation
 from mixtools.errors import ParameterError
 
 
@@ -52,7 +52,7 @@ class PlacedSource:
         if offset_samples != whole:
             self._taps = taps
             whole += first
-            self._past = np.zeros((self.channels, len(taps) - 1))
+            self._past = History(self.channels, len(taps) - 1, np.dtype(np.float64))
         self._silence = max(0, whole)
         self._skip = max(0, -whole)
         self.frames = max(0, source.frames + whole + (len(taps) - 1 if self._taps is not None else 0))
@@ -72,12 +72,7 @@ class PlacedSource:
             block = np.concatenate([block, np.zeros((self.channels, n - block.shape[1]), block.dtype)], axis=1)
         if self._taps is None:
             return block.astype(self._dtype, copy=False)
-        joined = np.concatenate([self._past, block], axis=1)
-        self._past = joined[:, n:]
-        moved = np.empty((self.channels, n))
-        for c in range(self.channels):
-            fir(joined[c], self._taps, moved[c])
-        return moved.astype(self._dtype)
+        return filtered(self._past.extend(block), self._taps).astype(self._dtype)
 
     def _chosen(self, block: np.ndarray) -> np.ndarray:
         if self._channel == "both" or len(block) == 1:

@@ -227,10 +227,10 @@ def _plain_tree(text: str, shown: str) -> Any:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ParameterError(f"{shown}: {place}{error.problem or error.context}") from None
+        raise ParameterError(f"{shown}: {place}{error.problem or error.context}; mend the YAML there") from None
     except YAMLError as error:
         line = str(error).strip().splitlines()[0]
-        raise ParameterError(f"{shown} is not YAML: {line}") from None
+        raise ParameterError(f"{shown} is not YAML: {line}; give a mix file") from None
 
 
 class _TreeBuilder:

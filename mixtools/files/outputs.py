@@ -51,7 +51,7 @@ class AtomicFile:
             mode = _mode(folder)
             if mode is None or not stat.S_ISDIR(mode):
                 found = "does not exist" if mode is None else "is not a folder"
-                raise ParameterError(f"{self.shown}: the folder {folder} {found}; create it, or give another -o")
+                raise ParameterError(f"{self.shown}: the folder {folder} {found}; create it, or give another name")
             mode = _mode(self._name)
             if mode is not None and stat.S_ISDIR(mode):
                 raise ParameterError(f"{self.shown} is a folder; give the name of a file in it")
@@ -61,7 +61,7 @@ class AtomicFile:
 
     def _refuse_existing(self) -> None:
         if not self._force and _mode(self._name) is not None:
-            raise ParameterError(f"{self.shown} exists; give --force to overwrite it, or another -o")
+            raise ParameterError(f"{self.shown} exists; give --force to overwrite it, or another name")
 
     def _failure(self, error: OSError) -> OutputError:
         return OutputError(f"{self.shown}: could not be written: {error.strerror or error}")

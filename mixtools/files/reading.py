@@ -147,7 +147,7 @@ class AudioFile(_Chunked):
         try:
             if self.path.exists() and not self.path.is_file():
                 found = "a folder" if self.path.is_dir() else "a pipe or a device"
-                raise ParameterError(f"{self._shown} is {found}; give a {KINDS} file, or - to read from a pipe")
+                raise ParameterError(f"{self._shown} is {found}; give a {KINDS} file")
             with open(self.path, "rb") as file:
                 if file.seek(0, os.SEEK_END) == 0:
                     raise AudioError(f"{self._shown}: is empty; give a {KINDS} file")

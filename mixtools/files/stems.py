@@ -14,6 +14,9 @@ from mixtools.files.riff import Bext
 
 SYNTH = "synth:"
 
+LATEST_TIME_REFERENCE = 2**64
+"""What a broadcast extension has room for, in samples."""
+
 
 class SynthStem:
     """A stem of a synthesised song: the same interface as a file's."""
@@ -45,6 +48,8 @@ Stem = AudioFile | SynthStem
 
 def open_stems(arguments: list[str]) -> dict[str, Stem]:
     """Stems by file name: those of one folder, or the files that are named, or of the song `synth:SEED`."""
+    if "" in arguments:
+        raise ParameterError("STEMS is empty; give a folder of stems")
     if len(arguments) == 1 and arguments[0].startswith(SYNTH):
         return _synth_stems(arguments[0])
     if len(arguments) == 1 and (Path(arguments[0]).is_dir() or not Path(arguments[0]).exists()):
@@ -94,7 +99,8 @@ def agreed_bext(stems: list[Stem], rate: int, start: int) -> Bext | None:
         for item in fields(Bext)
         if len({getattr(extension, item.name) for extension in extensions}) == 1
     }
-    return Bext(**agreed | {"time_reference": round(times.pop() * rate) + start})
+    time_reference = round(times.pop() * rate) + start
+    return Bext(**agreed | {"time_reference": time_reference}) if time_reference < LATEST_TIME_REFERENCE else None
 
 
 def reader(stem: Stem) -> Stem:

@@ -247,6 +247,8 @@ def open_writer(
     writer = WavWriter
     if isinstance(target, (str, Path)) and not is_device(target):
         suffix = Path(target).suffix.lower()
+        if Path(target).is_dir():
+            raise ParameterError(f"{target} is a folder; give the name of a file in it")
         if suffix not in (".wav", ".flac"):
             raise ParameterError(f"{target}: give a name that ends in .wav or .flac")
         writer = FlacWriter if suffix == ".flac" else WavWriter

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mixtools.controls import shown
 from mixtools.dsp.console import Console, Responses
 from mixtools.dsp.source import ArraySource
 from mixtools.errors import ParameterError, nearest
@@ -73,22 +74,27 @@ class Matched:
     unnamed: list[str]
 
 
-def match_stems(mix: Mix, names: Iterable[str], maps: Iterable[str] = (), skip_missing: bool = False) -> Matched:
-    """Give every track the name of a stem that is there, `maps` ("NEW=OLD", wildcards too) applied."""
+def match_stems(
+    mix: Mix, names: Iterable[str], renamed: Mapping[str, str] | None = None, skip_missing: bool = False
+) -> Matched:
+    """Give every track the name of a stem that is there: the one `renamed` gives, else its own.
+
+    Names that differ only in how Unicode composes them are the same where that leaves no doubt.
+    """
     names = list(names)
-    by_name = {_composed(name): name for name in names}
-    known = {_composed(track.file) for track in mix.tracks}
-    for entry in maps:
-        by_name |= _mapped(entry, names, known)
+    composed = Counter(_composed(name) for name in names)
+    by_name = {_composed(name): name for name in names if composed[_composed(name)] == 1}
+    by_name |= {name: name for name in names} | dict(renamed or {})
     tracks, missing = [], []
     for i, track in enumerate(mix.tracks):
-        if _composed(track.file) in by_name:
-            tracks.append(replace(track, file=by_name[_composed(track.file)]))
+        name = by_name.get(track.file, by_name.get(_composed(track.file)))
+        if name is not None:
+            tracks.append(replace(track, file=name))
             continue
         if not skip_missing:
             raise ParameterError(
-                f"tracks[{i}].file is {track.file}, which is not among the stems; give {nearest(track.file, names)}, "
-                "--map NEW=OLD, or --missing skip"
+                f"tracks[{i}].file is {shown(track.file)}, which is not among the stems; "
+                f"give {nearest(track.file, names)}, --map NEW=OLD, or --missing skip"
             )
         missing.append(track.file)
     if not tracks:
@@ -97,30 +103,50 @@ def match_stems(mix: Mix, names: Iterable[str], maps: Iterable[str] = (), skip_m
     return Matched(replace(mix, tracks=tracks), missing, [name for name in names if name not in used])
 
 
+def map_names(maps: Iterable[str], names: Iterable[str], mix: Mix) -> dict[str, str]:
+    """The stem for each of the mix's names that --map speaks of ("NEW=OLD", wildcards too)."""
+    names = list(names)
+    known = {_composed(track.file) for track in mix.tracks}
+    renamed: dict[str, str] = {}
+    for entry in maps:
+        for old, new in _mapped(entry, names, known).items():
+            if renamed.get(old, new) != new:
+                raise ParameterError(f"--map gives {shown(old)} both {shown(renamed[old])} and {shown(new)}; give one")
+            renamed[old] = new
+    return renamed
+
+
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
 def _mapped(entry: str, names: list[str], known: set[str]) -> dict[str, str]:
     """The mix's names for the stems that one --map speaks of."""
-    new, equals, old = entry.partition("=")
-    if not (new and equals and old):
-        raise ParameterError(f"--map is {entry}; give NEW=OLD, the stem's name and the mix file's name for it")
-    matches = _wildcard_matches(new, old, names, entry)
+    splits = [(entry[:i], entry[i + 1 :]) for i, letter in enumerate(entry) if letter == "="]
+    splits = [(new, old) for new, old in splits if new and old]
+    if not splits:
+        raise ParameterError(f"--map is {shown(entry)}; give NEW=OLD, the stem's name and the mix file's name for it")
+    # A name may hold a = of its own: the split at which a stem is found is the one that was meant.
+    new, old = next((s for s in splits if s[0].count("*") == s[1].count("*") and _matches(*s, names)), splits[0])
+    if new.count("*") != old.count("*"):
+        raise ParameterError(f"--map is {shown(entry)}; give as many * on one side as on the other")
+    matches = _matches(new, old, names)
     if not matches:
-        turned = _wildcard_matches(old, new, names, entry)
-        hint = f"; did you mean {old}={new}?" if turned else f"; give NEW=OLD with NEW one of {', '.join(names)}"
-        raise ParameterError(f"--map {entry}: no stem is called {new}{hint}")
+        turned = _matches(old, new, names)
+        hint = (
+            f"did you mean {shown(f'{old}={new}')}?" if turned else f"give NEW=OLD with NEW one of {', '.join(names)}"
+        )
+        raise ParameterError(f"--map is {shown(entry)}, but no stem is called {shown(new)}; {hint}")
     unknown = [name for name in matches if name not in known]
     if len(unknown) == len(matches):
-        raise ParameterError(f"--map {entry}: no track's file is {unknown[0]}; give {nearest(unknown[0], known)}")
+        give = nearest(unknown[0], known)
+        raise ParameterError(f"--map is {shown(entry)}, but no track's file is {shown(unknown[0])}; give {give}")
     return matches
 
 
-def _wildcard_matches(new: str, old: str, names: list[str], entry: str) -> dict[str, str]:
-    if new.count("*") != old.count("*"):
-        raise ParameterError(f"--map is {entry}; give as many * on one side as on the other")
-    pattern = re.compile("(.*)".join(re.escape(_composed(part)) for part in new.split("*")))
+def _matches(new: str, old: str, names: list[str]) -> dict[str, str]:
+    """Stems that fit `new`, by what that makes of `old`: its wildcards stand for what new's stood for."""
+    pattern = re.compile("(.*)".join(re.escape(_composed(part)) for part in new.split("*")), re.DOTALL)
     matches = {}
     for name in names:
         found = pattern.fullmatch(_composed(name))
@@ -144,13 +170,13 @@ def stem_names(mix: Mix, feeders: Iterable[int | str]) -> dict[int | str, str]:
     return names
 
 
-def length_of(console: Console, start: int, end: int | None, tail: int | None) -> tuple[int, bool]:
+def length_of(console: Console, end: int | None, tail: int | None) -> tuple[int, bool]:
     """The sample a render stops at, and whether it may stop earlier, where the tail has died away."""
     if end is not None:
         return end, False
     if tail is not None:
-        return max(start, console.frames + tail), False
-    return max(start, console.frames + console.tail), True
+        return console.frames + tail, False
+    return console.frames + console.tail, True
 
 
 def render_to(
@@ -163,7 +189,7 @@ def render_to(
     progress: Callable[[int], None] = lambda done: None,
 ) -> Rendered:
     """Render into `sink`, and what feeds the master into `parts`; `progress` hears how many samples are done."""
-    stop, may_end = length_of(console, start, end, tail)
+    stop, may_end = length_of(console, end, tail)
     meter = LoudnessMeter(console.rate, 2)
     quiet = 10.0 ** (END_DB / 20.0)
     result = Rendered(0, 0.0, None)

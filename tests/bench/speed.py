@@ -5,13 +5,9 @@ python tests/bench/speed.py [ROUNDS]     (or make -C tests bench)
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import time
-
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[name] = "1"
 
 import numpy as np
 import pedalboard

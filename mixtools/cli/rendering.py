@@ -1,0 +1,312 @@
+"""From stems and a mix file to files: what every command that renders a mix shares."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mixtools import __version__
+from mixtools.cli.options import STDIO
+from mixtools.cli.report import Report, stdin_bytes, stdout_bytes
+from mixtools.dsp.console import Console, seconds_to_samples
+from mixtools.errors import OutputError, ParameterError
+from mixtools.files.mixfile import LARGEST_BYTES, decode, format_mix, parse_mix, read_text
+from mixtools.files.outputs import AtomicFile, is_device
+from mixtools.files.reading import read_audio
+from mixtools.files.stems import Stem, agreed_bext, agreed_tags, at_rate, open_stems, reader
+from mixtools.files.writing import open_writer
+from mixtools.mix import Mix
+from mixtools.presets import ROOMS
+from mixtools.tasks.mix import (
+    equal_gain,
+    length_of,
+    map_names,
+    match_stems,
+    render_to,
+    responses_named,
+    session_rate,
+    stem_names,
+)
+
+LONGEST_RESPONSE_S = 120.0
+
+
+@dataclass
+class Session:
+    """Stems and the mix that was made for them, checked; `text` is the mix file's, if there is one."""
+
+    stems: dict[str, Stem]
+    mix: Mix
+    rate: int
+    mix_file: str | None
+    text: str | None
+    missing: list[str]
+    unnamed: list[str]
+    impulse_files: dict[str, Path]
+
+    @property
+    def shown(self) -> str | None:
+        """The mix file as errors name it."""
+        return "stdin" if self.mix_file == STDIO else self.mix_file
+
+    @property
+    def used(self) -> list[Stem]:
+        """The stems of the mix's tracks, in their order."""
+        return [self.stems[track.file] for track in self.mix.tracks]
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Every file that is read."""
+        stems = [stem.path for stem in self.stems.values() if stem.path is not None]
+        return [*stems, *self.impulse_files.values()]
+
+    def console(self, report: Report, threads: int) -> Console:
+        """The console, with every stem at its beginning."""
+        for name in sorted({track.file for track in self.mix.tracks}):
+            if self.stems[name].rate != self.rate:
+                report.note(f"{name}: {self.stems[name].rate} Hz, resampled to {self.rate} Hz")
+        responses = {name: read_audio(path, LONGEST_RESPONSE_S) for name, path in self.impulse_files.items()}
+        sources = [at_rate(reader(stem), self.rate) for stem in self.used]
+        with _named(self.shown):
+            console = Console(self.mix, sources, self.rate, threads=threads, responses=responses)
+        for note in console.notes:
+            report.note(f"{self.shown}: {note}" if self.shown else note)
+        return console
+
+
+def load(
+    report: Report,
+    stems: list[str],
+    mix_file: str | None,
+    maps: list[str],
+    skip_missing: bool,
+    rate: int | None,
+    assets: Path | None,
+    split_stereo: bool,
+) -> Session:
+    """Open the stems, read the mix file, and match one to the other; without a mix file, sum the stems."""
+    opened = open_stems(stems)
+    text = None
+    shown = "stdin" if mix_file == STDIO else mix_file
+    if mix_file is None:
+        mix = equal_gain({name: stem.channels for name, stem in opened.items()}, split_stereo)
+        report.note("no mix file (-p): the stems are summed as they are")
+    else:
+        text = read_text(mix_file) if mix_file != STDIO else decode(stdin_bytes().read(LARGEST_BYTES + 1), shown)
+        mix = parse_mix(text, shown)
+    renamed = map_names(maps, opened, mix)
+    with _named(shown):
+        matched = match_stems(mix, opened, renamed, skip_missing)
+    for name in matched.missing:
+        report.warn(f"{shown}: {name} is not among the stems; its track is left out")
+    if matched.unnamed:
+        report.warn(f"{shown} has no track for {', '.join(matched.unnamed)}; not in the mix")
+    chosen = session_rate(rate, matched.mix, [opened[track.file].rate for track in matched.mix.tracks])
+    folder = assets or (Path(mix_file).parent if mix_file not in (None, STDIO) else Path())
+    with _named(shown):
+        impulse_files = _impulse_files(matched.mix, folder)
+    return Session(opened, matched.mix, chosen, mix_file, text, matched.missing, matched.unnamed, impulse_files)
+
+
+@contextlib.contextmanager
+def _named(mix_file: str | None) -> Iterator[None]:
+    """Puts the mix file's name before errors that say where in it something is."""
+    try:
+        yield
+    except ParameterError as error:
+        raise ParameterError(f"{mix_file}: {error}" if mix_file else str(error)) from None
+
+
+def _impulse_files(mix: Mix, folder: Path) -> dict[str, Path]:
+    """Where every impulse response is that the mix names, by the name it has there."""
+    files = {}
+    for where, name in responses_named(mix, ROOMS):
+        files[name] = folder / name
+        if not files[name].is_file():
+            raise ParameterError(
+                f"{where} is {name}, but there is no {files[name]}; give a file beside the mix file, "
+                f"--assets DIR, or one of {', '.join(ROOMS)}"
+            )
+    return files
+
+
+@dataclass
+class Outputs:
+    """Where a render goes: the mix, what feeds its master, and the mix file that makes it."""
+
+    mix: str
+    bits: str | None = None
+    stems: Path | None = None
+    mix_file: str | None = None
+    force: bool = False
+    command: str = ""
+
+    @property
+    def mix_bits(self) -> str:
+        return self.bits if self.bits is not None else ("24" if self.mix.lower().endswith(".flac") else "32f")
+
+
+@dataclass
+class Written:
+    """What was written, or would be."""
+
+    bits: str
+    seconds: float
+    may_end_earlier: bool = False
+    samples: int = 0
+    peak_dbfs: float | None = None
+    integrated_lufs: float | None = None
+    clipped: int = 0
+    parts: list[Path] = field(default_factory=list)
+
+
+class _GivenUp(Exception):
+    """Closes what was opened for writing without leaving any of it."""
+
+
+def write(
+    session: Session,
+    console: Console,
+    outputs: Outputs,
+    start: float,
+    end: float | None,
+    tail: float | None,
+    report: Report,
+    dry_run: bool = False,
+) -> Written:
+    """Render into files, from `start` to `end` or `tail` past the stems (in seconds); all of them appear, or none.
+
+    A dry run opens every output, to see that it could be written, and gives it up again.
+    """
+    first = seconds_to_samples(start, session.rate)
+    last = None if end is None else seconds_to_samples(end, session.rate)
+    more = None if tail is None else seconds_to_samples(tail, session.rate)
+    stop, may_end_earlier = length_of(console, last, more)
+    written = Written(outputs.mix_bits, (stop - first) / session.rate, may_end_earlier)
+    names = stem_names(session.mix, console.feeders) if outputs.stems else {}
+    paths = {key: outputs.stems / name for key, name in names.items()}
+    written.parts = list(paths.values())
+    mix_files = [name for name in (session.mix_file,) if name not in (None, STDIO)]
+    _refuse_inputs([outputs.mix, *written.parts], [*session.inputs, *mix_files])
+    _refuse_inputs([outputs.mix_file], session.inputs)
+    _refuse_twins([outputs.mix, *written.parts, outputs.mix_file])
+    if stop <= first:
+        if end is not None:
+            raise ParameterError(f"--end is {end:g}, less than a sample after --start {start:g}; give a later end")
+        raise ParameterError(f"--start is {start:g}, but the mix ends at {stop / session.rate:g} s; start earlier")
+    keywords: dict[str, Any] = {
+        "force": outputs.force,
+        "position": first,
+        "tags": agreed_tags(session.used),
+        "bext": agreed_bext(session.used, session.rate, first),
+    }
+    with contextlib.suppress(_GivenUp), contextlib.ExitStack() as closing:
+        target = stdout_bytes() if outputs.mix == STDIO else outputs.mix
+        sink = closing.enter_context(open_writer(target, session.rate, 2, outputs.mix_bits, **keywords))
+        if outputs.stems:
+            _make_folder(outputs.stems, closing)
+        parts = {
+            key: closing.enter_context(open_writer(path, session.rate, 2, outputs.bits or "32f", **keywords))
+            for key, path in paths.items()
+        }
+        if outputs.mix_file:
+            _write_mix_file(session, outputs, closing)
+        if dry_run:
+            raise _GivenUp
+        with report.progress("mixing", stop - first) as progress:
+            rendered = render_to(console, sink, first, last, more, parts, progress)
+        written.samples, written.seconds = rendered.frames, rendered.frames / session.rate
+        written.peak_dbfs, written.integrated_lufs = rendered.peak_dbfs, rendered.integrated_lufs
+        written.clipped = sink.clipped
+    if not dry_run:
+        for name, writer in [(outputs.mix, sink), *((str(paths[key]), part) for key, part in parts.items())]:
+            _warn_of_clipping(report, "stdout" if name == STDIO else name, writer)
+    return written
+
+
+def _refuse_inputs(outputs: list[str | Path | None], inputs: list[str | Path]) -> None:
+    """No output may be one of the inputs, not even with --force."""
+    read = {os.path.realpath(path): path for path in inputs}
+    for output in outputs:
+        if output not in (None, STDIO) and os.path.realpath(output) in read:
+            raise ParameterError(f"{output} is an input of this mix; give another name for the output")
+
+
+def _refuse_twins(outputs: list[str | Path | None]) -> None:
+    """No two outputs may be one file."""
+    places: dict[str, str | Path] = {}
+    for output in outputs:
+        if output not in (None, STDIO):
+            place = os.path.realpath(output)
+            if place in places and not is_device(output):
+                raise ParameterError(f"{output} would be written twice; give every output its own name")
+            places[place] = output
+
+
+def _make_folder(folder: Path, closing: contextlib.ExitStack) -> None:
+    """Make a folder for outputs; it goes again if nothing comes to lie in it."""
+    if folder.is_dir():
+        return
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        raise ParameterError(f"{folder} is a file; give a folder for --stems-out") from None
+    except FileNotFoundError:
+        raise ParameterError(f"{folder}: the folder {folder.parent} does not exist; create it") from None
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror}") from None
+
+    def remove_if_empty() -> None:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+    closing.callback(remove_if_empty)
+
+
+def _write_mix_file(session: Session, outputs: Outputs, closing: contextlib.ExitStack) -> None:
+    """Write the mix file, and beside it copies of the impulse responses that are not there already."""
+    target = outputs.mix_file
+    names = {}
+    for name, path in session.impulse_files.items():
+        if os.path.realpath(Path(target).parent / name) == os.path.realpath(path):
+            continue
+        names[name] = _free_name(f"{Path(target).stem}.{path.name}", names.values())
+        copy = closing.enter_context(AtomicFile(Path(target).parent / names[name], force=outputs.force))
+        with path.open("rb") as source, copy.writing() as file:
+            shutil.copyfileobj(source, file)
+    made = {"by": f"mixtools {__version__}", "command": outputs.command}
+    notes = session.mix.notes | {"made": made}
+    mix = replace(session.mix, sample_rate=session.rate, notes=notes).check()
+    for _, insert in mix.inserts():
+        if insert.controls.get("ir") in names:
+            insert.controls["ir"] = names[insert.controls["ir"]]
+    stream = stdout_bytes() if target == STDIO else target
+    output = closing.enter_context(AtomicFile(stream, force=outputs.force))
+    with output.writing() as file:
+        file.write(format_mix(mix, session.text).encode())
+
+
+def _free_name(name: str, taken: Iterable[str]) -> str:
+    """The name, numbered if another has it."""
+    base, suffix = os.path.splitext(name)
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{base}_{number}{suffix}"
+    return name
+
+
+def _warn_of_clipping(report: Report, name: str, writer: Any) -> None:
+    if writer.bits != "32f" and writer.clipped:
+        over = 20 * math.log10(writer.peak)
+        instead = "" if name.lower().endswith(".flac") else ", or give --bits 32f"
+        report.warn(
+            f"{name}: {writer.clipped} SAMPLES CLIPPED, the loudest by {over:.1f} dB; lower the master by "
+            f"{math.ceil(over * 10) / 10:.1f} dB, limit it{instead}"
+        )
