@@ -622,7 +622,7 @@ def test_a_broken_pipe_passes_through():
 def test_nothing_is_overwritten_unasked(tmp_path):
     path = tmp_path / "mix.wav"
     path.write_text("precious")
-    expected = f"{path} exists; give --force to overwrite it, or another -o"
+    expected = f"{path} exists; give --force to overwrite it, or another name"
     assert error_of(ParameterError, WavWriter, path, RATE, 2) == expected
     assert error_of(ParameterError, write_text_atomically, path, "") == expected
     assert path.read_text() == "precious" and len(list(tmp_path.iterdir())) == 1

@@ -260,7 +260,7 @@ def test_other_output_exists(kick, option):
 
 def test_output_in_a_missing_folder(kick):
     refused(
-        "new/mix.wav: the folder new does not exist; create it, or give another -o",
+        "new/mix.wav: the folder new does not exist; create it, or give another name",
         *("stems", "-o", "new/mix.wav"),
     )
 
