@@ -151,9 +151,7 @@ def test_man_pages_are_up_to_date():
     written = manpage.pages()
     assert {path.name for path in (ROOT / "man").iterdir()} == set(written)
     for name, text in written.items():
-        assert (ROOT / "man" / name).read_text(encoding="utf-8") == text, (
-            f"{name}: run python -m mixtools.cli.manpage man"
-        )
+        assert (ROOT / "man" / name).read_text(encoding="utf-8") == text, f"{name}: python -m mixtools.cli.manpage man"
 
 
 def test_man_pages_name_every_effect_control_and_exit_code():
