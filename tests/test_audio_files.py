@@ -166,7 +166,7 @@ def test_missing_files_folders_and_pipes_are_refused(tmp_path):
     kinds = "WAV, FLAC, AIFF, OGG or MP3"
     assert error_of(ParameterError, AudioFile, "no.wav") == f"no.wav does not exist; give a {kinds} file"
     found = error_of(ParameterError, AudioFile, tmp_path, shown="stems")
-    assert found == f"stems is a folder; give a {kinds} file, or - to read from a pipe"
+    assert found == f"stems is a folder; give a {kinds} file"
     os.mkfifo(tmp_path / "pipe")
     assert "is a pipe or a device" in error_of(ParameterError, AudioFile, tmp_path / "pipe")
 
@@ -640,10 +640,10 @@ def test_a_file_that_appeared_meanwhile_is_not_overwritten(tmp_path):
 def test_unusable_targets_are_refused_at_once(tmp_path):
     (tmp_path / "file").touch()
     found = error_of(ParameterError, open_writer, tmp_path / "no/mix.wav", RATE, 2)
-    assert found == f"{tmp_path}/no/mix.wav: the folder {tmp_path}/no does not exist; create it, or give another -o"
+    assert found == f"{tmp_path}/no/mix.wav: the folder {tmp_path}/no does not exist; create it, or give another name"
     found = error_of(ParameterError, open_writer, tmp_path / "file/mix.wav", RATE, 2)
     assert (
-        found == f"{tmp_path}/file/mix.wav: the folder {tmp_path}/file is not a folder; create it, or give another -o"
+        found == f"{tmp_path}/file/mix.wav: the folder {tmp_path}/file is not a folder; create it, or give another name"
     )
     assert (
         error_of(ParameterError, WavWriter, tmp_path, RATE, 2)

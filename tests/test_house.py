@@ -205,7 +205,7 @@ def examples():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the examples are for a POSIX shell")
-@pytest.mark.parametrize("line", examples())
+@pytest.mark.parametrize("line", list(examples()))
 def test_examples_of_the_man_pages_run(line, workplace):
     for word in shlex.split(line):
         if word.endswith((".wav", ".flac")) and "*" not in word and "/" not in word:
