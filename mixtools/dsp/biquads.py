@@ -50,8 +50,7 @@ def cascade(x, y, coefficients, delays, state, position):
                 u = where_between(lag, above, upto, multiply_add(a2, s, multiply(c2, into)), u)
                 s = where_between(lag, above, upto, multiply_add(a1, s, t), s)
                 if j >= depth:
-                    value = bottom(now)
-                    y[j - depth] = value if abs(value) > TINY else 0.0
+                    y[j - depth] = bottom(now)
         else:
             for j in range(i, stop):
                 if (position + j) & (GRID - 1) == 0:
@@ -63,8 +62,7 @@ def cascade(x, y, coefficients, delays, state, position):
                 t = multiply_add(c1, into, u)
                 u = multiply_add(a2, s, multiply(c2, into))
                 s = multiply_add(a1, s, t)
-                value = bottom(now)
-                y[j - depth] = value if abs(value) > TINY else 0.0
+                y[j - depth] = bottom(now)
         i = stop
     store(state, 0, s)
     store(state, 1, u)

@@ -25,7 +25,7 @@ inlined = njit(inline="always", fastmath={"contract"})
 """Compiles a helper into the kernels that call it."""
 
 TINY = 1e-30
-"""States and outputs below this (-600 dB) become 0, so that no decaying tail reaches the slow denormal range."""
+"""States below this (-600 dB) become 0 at control points, so that no decaying tail reaches the slow denormal range."""
 
 GRID = 64
 """Samples between control points; the grid is anchored to sample 0 of the session."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from mixtools.dsp import convolution
+from mixtools.synth.notes import Note
 from mixtools.synth.waves import burst, decay, edges, modes, noise, samples, sweep
-
-if TYPE_CHECKING:
-    from mixtools.synth.score import Note
 
 _CLICK = ((100, -40), (1500, -6), (3500, 0), (7000, -12), (16000, -40))
 _SKIN = ((60, -30), (200, 0), (900, -6), (3000, -20), (10000, -45))

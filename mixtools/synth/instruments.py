@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mixtools.synth import drums, tones, voice
-
-if TYPE_CHECKING:
-    from mixtools.synth.score import Note
+from mixtools.synth.notes import Note
 
 
 @dataclass(frozen=True)

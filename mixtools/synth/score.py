@@ -11,6 +11,7 @@ from itertools import cycle, islice
 import numpy as np
 
 from mixtools.synth.instruments import Sound
+from mixtools.synth.notes import Note
 from mixtools.synth.styles import (
     FORMS,
     MINOR_SCALES,
@@ -36,17 +37,6 @@ _USUAL_STROKE = 0.8
 _LEGATO = 0.95
 _BARS_IN_PHRASE = 4
 _POWER_CHORD_CENTRE = 46
-
-
-@dataclass(frozen=True)
-class Note:
-    """One stroke, tone or chord: seconds, MIDI pitches, velocity 0 to 1, and how it is played."""
-
-    start: float
-    seconds: float
-    velocity: float
-    pitches: tuple[int, ...] = ()
-    mark: str = "x"
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mixtools.dsp import parametric_eq
 from mixtools.dsp.saturation import OVERSAMPLING, shape
+from mixtools.synth.notes import Note
 from mixtools.synth.waves import (
     HOP,
     TOP_OF_BAND,
@@ -29,9 +29,6 @@ from mixtools.synth.waves import (
     tables,
     transform_size,
 )
-
-if TYPE_CHECKING:
-    from mixtools.synth.score import Note
 
 _FINGER = ((40, -20), (120, 0), (700, -8), (2500, -20), (8000, -50))
 _HAMMER = ((60, -30), (250, -4), (900, 0), (3000, -18), (9000, -50))

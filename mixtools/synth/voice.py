@@ -5,14 +5,10 @@ A voice is one continuous movement, so it performs a whole part at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from mixtools.synth.notes import Note
 from mixtools.synth.waves import TOP_OF_BAND, decay, edges, harmonics, hz, noise, oscillate, resonate, samples, tables
-
-if TYPE_CHECKING:
-    from mixtools.synth.score import Note
 
 VOWELS = {
     "a": (730.0, 1090.0, 2440.0, 3400.0, 4500.0),
