@@ -215,6 +215,12 @@ GRAPHIC_CENTRES_HZ = (30, 60, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)
 
 REVERB_CENTRES_HZ = tuple(16000.0 / 2 ** (11 - k) for k in range(12))
 
+HIGHEST_FREQUENCY = 0.45
+"""Of the sample rate: no equaliser band lies above it."""
+
+ROOMS = ("small_room", "medium_room", "large_room", "hall", "plate")
+"""The bundled impulse responses."""
+
 PAN_LAWS = ("balance", "linear", "constant_power", "compromise")
 
 
@@ -276,13 +282,13 @@ _DECLARED = (
     ),
     Effect(
         "parametric_eq",
-        "Six bands of RBJ cookbook biquads in cascade. Frequencies are limited to 0.45 of the sample rate.",
+        f"Six bands of RBJ cookbook biquads in cascade. Frequencies are limited to {HIGHEST_FREQUENCY} of the sample rate.",
         _eq_controls(),
     ),
     Effect(
         "graphic_eq",
         "Ten octave bands, a linear-phase FIR whose transfer curve is linear between the centres and flat "
-        "beyond them. Bands above 0.45 of the sample rate are left out.",
+        f"beyond them. Bands above {HIGHEST_FREQUENCY} of the sample rate are left out.",
         # -60 rather than -48: the colonel console's own range must fit into the effect's.
         tuple(
             _gain_db(f"band{hz}_gain_db", -60.0, 12.0, f"Gain of the octave band at {hz} Hz.")
@@ -308,8 +314,7 @@ _DECLARED = (
         (
             _fixed(
                 "ir",
-                "A WAV or FLAC, mono or stereo, any rate; or the name of a bundled room: "
-                "small_room, medium_room, large_room, hall, plate.",
+                f"A WAV or FLAC, mono or stereo, any rate; or the name of a bundled room: {', '.join(ROOMS)}.",
                 None,
                 kind="file",
             ),

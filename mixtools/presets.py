@@ -10,15 +10,12 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mixtools.controls import EFFECTS, SEND, SILENCE_DB, Control
+from mixtools.controls import EFFECTS, ROOMS, SEND, SILENCE_DB, Control
 from mixtools.errors import ParameterError
 from mixtools.mix import Insert
 
 if TYPE_CHECKING:
     import numpy as np
-
-ROOMS = ("small_room", "medium_room", "large_room", "hall", "plate")
-"""The bundled impulse responses."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +54,16 @@ class Slot:
 
 @dataclass(frozen=True)
 class Strip:
-    """A chain of slots, of which the `shuffled` ones may trade places, and sends with their ranges in dB."""
+    """A chain of slots, of which the `shuffled` ones may trade places, and sends with their ranges in dB.
+
+    `log` says how the paper draws logarithmic controls: in their own scale, or uniformly.
+    """
 
     before: tuple[Slot, ...] = ()
     shuffled: tuple[Slot, ...] = ()
     after: tuple[Slot, ...] = ()
     sends: dict[str, tuple[float, float]] = field(default_factory=dict)
+    log: bool = True
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -79,10 +80,13 @@ class Strip:
         body = [inserts[start + k] for k in self.orders[order]]
         return [*inserts[:start], *body, *inserts[start + count :]]
 
-    def sample(self, seed: int | np.random.Generator, rate: float, shuffle: bool = False, log: bool = True) -> Settings:
-        """Draw every varied control at random; `log` draws logarithmic controls in their own scale."""
+    def sample(
+        self, seed: int | np.random.Generator, rate: float, shuffle: bool = False, log: bool | None = None
+    ) -> Settings:
+        """Draw every varied control at random, logarithmic ones in their own scale or not, as the paper unless given."""
         import numpy as np
 
+        log = self.log if log is None else log
         rng = np.random.default_rng(seed)
         inserts = []
         for slot in self.slots:
@@ -185,12 +189,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Preset:
-    """A paper's console: a strip for every track, and one for the master."""
+    """A paper's console: a strip for every track, one for the master, and one for each bus that tracks send to."""
 
     name: str
     help: str
     track: Strip
     master: Strip = field(default_factory=Strip)
+    buses: dict[str, Strip] = field(default_factory=dict)
 
 
 def _eq(gain_db: float, q: tuple[float, float], frequencies: dict[str, tuple[Any, Any]], shelf_q: bool) -> Slot:
@@ -223,6 +228,7 @@ _COLONEL = Preset(
     "colonel",
     "Colonel & Reiss 2021, stereo bus: graphic EQ, signed gain, linear pan, a send to one shared stereo convolution.",
     _colonel_strip((), {"reverb": (SILENCE_DB, 0.0)}),
+    buses={"reverb": Strip((Slot("convolution", choices={"ir": ROOMS}),))},
 )
 
 _COLONEL_INDIVIDUAL = Preset(
@@ -266,6 +272,7 @@ _DMC = Preset(
             ),
         ),
         (Slot("gain", {"gain_db": (-24.0, 24.0)}), Slot("pan", {"pan": (0.0, 1.0)})),
+        log=False,
     ),
 )
 
@@ -291,7 +298,7 @@ def _diffmst_strip(last: tuple[Slot, ...], sends: dict[str, tuple[float, float]]
                 "compressor",
                 {
                     "threshold_db": (-60.0, 0.0),
-                    "ratio": (1.0, 20.0),
+                    "ratio": (1.0, 10.0),
                     "attack_ms": (5.0, 250.0),
                     "release_ms": (10.0, 250.0),
                     "knee_db": (3.0, 12.0),
@@ -309,6 +316,7 @@ _DIFFMST = Preset(
     "Diff-MST 2024: gain, six-band EQ, compressor, pan and a reverb send; EQ, compressor and faders on the master.",
     _diffmst_strip((Slot("pan", {"pan": (0.0, 1.0)}, {"law": "compromise"}),), {"reverb": (-80.0, 12.0)}),
     _diffmst_strip((Slot("gain", {"gain_db": (-48.0, 48.0)}),), {}),
+    {"reverb": Strip((Slot("reverb"),))},
 )
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (_COLONEL, _COLONEL_INDIVIDUAL, _DMC, _DIFFMST)}

@@ -360,8 +360,8 @@ def test_reverb_width_and_seed():
 
 
 def test_rooms_differ_and_are_of_unit_energy():
+    from mixtools.controls import ROOMS
     from mixtools.dsp.rooms import room_response
-    from mixtools.presets import ROOMS
 
     lengths = []
     for room in ROOMS:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mixtools.controls import EFFECTS, EQ_BANDS, GRAPHIC_CENTRES_HZ
+from mixtools.controls import EFFECTS, EQ_BANDS, GRAPHIC_CENTRES_HZ, ROOMS
 from mixtools.errors import ParameterError
-from mixtools.mix import Mix, Track
-from mixtools.presets import PRESETS, ROOMS
+from mixtools.mix import Bus, Mix, Track
+from mixtools.presets import PRESETS
 
 STRIPS = [(name, part) for name, preset in PRESETS.items() for part in ("track", "master")]
 
@@ -93,7 +93,7 @@ def test_diffmst():
         }
     shared |= {
         "compressor.threshold_db": (-60, 0),
-        "compressor.ratio": (1, 20),
+        "compressor.ratio": (1, 10),
         "compressor.attack_ms": (5, 250),
         "compressor.release_ms": (10, 250),
         "compressor.knee_db": (3, 12),
@@ -121,7 +121,7 @@ def test_ranges_are_never_inverted_and_lie_within_the_effects(preset, part, rate
 def test_vector_and_back(preset, part, shuffle):
     strip = getattr(PRESETS[preset], part)
     orders = set()
-    for seed in range(20):
+    for seed in range(40):
         drawn = strip.sample(seed, 44100, shuffle)
         vector = strip.to_vector(drawn, 44100, shuffle)
         assert vector.shape == (len(strip.labels(shuffle)),)
@@ -134,7 +134,7 @@ def test_vector_and_back(preset, part, shuffle):
                 assert a.controls[name] == (pytest.approx(value, rel=1e-9) if isinstance(value, float) else value)
         assert back.sends == pytest.approx(drawn.sends)
         orders.add(drawn.order)
-    assert len(orders) == (min(6, len(strip.orders)) if shuffle else 1) or len(orders) > 3
+    assert len(orders) == (len(strip.orders) if shuffle else 1)
 
 
 @pytest.mark.parametrize(("preset", "part"), STRIPS)
@@ -143,7 +143,8 @@ def test_what_is_drawn_is_a_legal_mix_and_follows_its_seed(preset, part):
     for seed in range(10):
         drawn = strip.sample(seed, 44100, shuffle=True)
         assert drawn == strip.sample(seed, 44100, shuffle=True)
-        Mix([Track("a.wav", chain=drawn.chain)]).check()
+        buses = {name: Bus(chain=bus.sample(seed, 44100).chain) for name, bus in PRESETS[preset].buses.items()}
+        Mix([Track("a.wav", chain=drawn.chain, sends=drawn.sends)], buses).check()
     if strip.slots:
         assert strip.sample(1, 44100) != strip.sample(2, 44100)
 
@@ -151,7 +152,7 @@ def test_what_is_drawn_is_a_legal_mix_and_follows_its_seed(preset, part):
 def test_linear_sampling_is_uniform_in_hz_and_logarithmic_sampling_in_octaves():
     strip = PRESETS["dmc"].track
     rng = np.random.default_rng(0)
-    for log, middle in ((False, 510.0), (True, np.sqrt(20 * 1000))):
+    for log, middle in ((None, 510.0), (False, 510.0), (True, np.sqrt(20 * 1000))):
         drawn = [
             next(i for i in strip.sample(rng, 44100, log=log).chain if i.effect == "parametric_eq").controls
             for _ in range(2000)

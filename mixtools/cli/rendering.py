@@ -14,6 +14,7 @@ from typing import Any
 from mixtools import __version__
 from mixtools.cli.options import STDIO
 from mixtools.cli.report import Report, stdin_bytes, stdout_bytes
+from mixtools.controls import ROOMS
 from mixtools.dsp.console import Console, seconds_to_samples
 from mixtools.errors import OutputError, ParameterError
 from mixtools.files.mixfile import LARGEST_BYTES, decode, format_mix, parse_mix, read_text
@@ -22,7 +23,6 @@ from mixtools.files.reading import read_audio
 from mixtools.files.stems import Stem, agreed_bext, agreed_tags, at_rate, open_stems, reader
 from mixtools.files.writing import open_writer
 from mixtools.mix import Mix
-from mixtools.presets import ROOMS
 from mixtools.tasks.mix import (
     equal_gain,
     length_of,

@@ -6,7 +6,8 @@ import numpy as np
 
 from mixtools.dsp.compiled import GRID, TINY, kernel
 from mixtools.dsp.decibels import DB_PER_OCTAVE, exp2_of_fraction, log2_of_bits, log2_of_mantissa
-from mixtools.dsp.effect import DelayLine, Processor, pure
+from mixtools.dsp.effect import Processor, pure
+from mixtools.dsp.history import DelayLine
 
 LEVEL_FLOOR = 1e-6
 """-120 dB: the detector sees nothing below it."""

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from mixtools.controls import ROOMS
 from mixtools.dsp import PROCESSORS, Processor
-from mixtools.dsp.effect import DelayLine
+from mixtools.dsp.compiled import kernel
 from mixtools.dsp.gain import Gain
+from mixtools.dsp.history import DelayLine
 from mixtools.dsp.source import PlacedSource, Source
 from mixtools.errors import ParameterError
 from mixtools.mix import MASTER, Bus, Insert, Mix, Track, targets
-from mixtools.presets import ROOMS
 
 BLOCK = 65536
 """Samples that go through the whole console at once."""
@@ -26,6 +27,20 @@ STRETCH = 32768
 
 Responses = Mapping[str, tuple[np.ndarray, float]]
 """Impulse responses by the name that the mix gives them: (channels, n) and their rate."""
+
+
+@kernel
+def add_to_sum(total, x):
+    """Add (1 or 2, n) to a float64 sum (2, n); a mono signal goes to both sides."""
+    if x.shape[0] == 1:
+        for i in range(x.shape[1]):
+            value = np.float64(x[0, i])
+            total[0, i] += value
+            total[1, i] += value
+    else:
+        for c in range(2):
+            for i in range(x.shape[1]):
+                total[c, i] += np.float64(x[c, i])
 
 
 class Chain:
@@ -229,7 +244,7 @@ class Console:
         for edge in node.edges:
             x = outputs[edge.source]
             x = edge.line.process(x if edge.level is None else edge.level.process(x))
-            total += x
+            add_to_sum(total, x)
             if edge.level is None:
                 added[edge.source] = np.broadcast_to(x, (2, n))
         return total.astype(self.dtype), added

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from mixtools.dsp.effect import DelayLine, Processor, as_block, pure, ramped
+from mixtools.controls import ROOMS
+from mixtools.dsp.effect import Processor, as_block, pure, ramped
+from mixtools.dsp.history import DelayLine
 from mixtools.dsp.partitioned import PartitionedConvolver
 from mixtools.dsp.rooms import room_response
 from mixtools.errors import ParameterError
-from mixtools.presets import ROOMS
 
 FADE = 0.1
 """Part of a shortened response over which it fades out."""

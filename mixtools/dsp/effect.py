@@ -209,18 +209,3 @@ def ramped(x: np.ndarray, ramps: np.ndarray, phase: int) -> np.ndarray:
     y = np.empty((ramps.shape[1], x.shape[1]), x.dtype)
     multiply_ramps(x, y, ramps, phase)
     return y
-
-
-class DelayLine:
-    """Delays (channels, n) by a whole number of samples, block by block."""
-
-    def __init__(self, channels: int, samples: int, dtype: Any):
-        self.held = np.zeros((channels, samples), dtype)
-
-    def process(self, x: np.ndarray) -> np.ndarray:
-        samples = self.held.shape[1]
-        if samples == 0:
-            return x
-        joined = np.concatenate([self.held, x], axis=1)
-        self.held = joined[:, joined.shape[1] - samples :].copy()
-        return joined[:, : x.shape[1]]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.fft
 
-from mixtools.controls import GRAPHIC_CENTRES_HZ, Curve
+from mixtools.controls import GRAPHIC_CENTRES_HZ, HIGHEST_FREQUENCY, Curve
 from mixtools.dsp.effect import Processor, amplitude, pure, ramped
-from mixtools.dsp.parametric_eq import HIGHEST_FREQUENCY
 from mixtools.dsp.partitioned import PartitionedConvolver
 
 LENGTH_S = 2048 / 44100
@@ -48,7 +47,9 @@ class GraphicEq(Processor):
             value = self.controls[f"band{hz}_gain_db"]
             if hz not in self._bands and (isinstance(value, Curve) or value != 0.0):
                 limit = HIGHEST_FREQUENCY * self.rate
-                self.notes.append(f"band{hz}_gain_db is left out: {hz} Hz is above {limit:g}, 0.45 of the sample rate")
+                self.notes.append(
+                    f"band{hz}_gain_db is left out: {hz} Hz is above {limit:g}, {HIGHEST_FREQUENCY} of the sample rate"
+                )
         firs = band_firs(self.rate)
         middle = firs.shape[1] // 2
         self._flat = not self.automated and bool((self._steady == 1.0).all())

@@ -54,15 +54,3 @@ def filtered(x: np.ndarray, taps: np.ndarray) -> np.ndarray:
     for c in range(len(x)):
         fir(x[c], taps, y[c])
     return y
-
-
-class History:
-    """Prepends to every block (channels, n) the last `samples` samples before it."""
-
-    def __init__(self, channels: int, samples: int, dtype: np.dtype):
-        self._past = np.zeros((channels, samples), dtype)
-
-    def extend(self, x: np.ndarray) -> np.ndarray:
-        joined = np.concatenate([self._past, x], axis=1)
-        self._past = joined[:, joined.shape[1] - self._past.shape[1] :].copy()
-        return joined

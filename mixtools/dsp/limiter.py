@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from mixtools.dsp.compiled import GRID, kernel
-from mixtools.dsp.effect import DelayLine, Processor, amplitude, pure
-from mixtools.dsp.interpolation import History
+from mixtools.dsp.effect import Processor, amplitude, pure
+from mixtools.dsp.history import DelayLine, History
 from mixtools.dsp.true_peak import TAPS, true_peaks
 
 ATTACK_MS = 1.5

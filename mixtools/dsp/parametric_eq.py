@@ -6,12 +6,9 @@ import math
 
 import numpy as np
 
-from mixtools.controls import EQ_BANDS, Curve
+from mixtools.controls import EQ_BANDS, HIGHEST_FREQUENCY, Curve
 from mixtools.dsp.biquads import AutomatedBiquadCascade, BiquadCascade
 from mixtools.dsp.effect import DECAYED_DB, Processor, pure
-
-HIGHEST_FREQUENCY = 0.45
-"""Of the sample rate."""
 
 
 def biquad(band: str, gain_db: np.ndarray, freq_hz: np.ndarray, q: np.ndarray, rate: float) -> np.ndarray:
@@ -49,7 +46,7 @@ class ParametricEq(Processor):
         for band in moved:
             self.notes.append(
                 f"{band}_freq_hz is {self.highest(f'{band}_freq_hz'):g}; "
-                f"limited to {HIGHEST_FREQUENCY * rate:g}, 0.45 of the sample rate"
+                f"limited to {HIGHEST_FREQUENCY * rate:g}, {HIGHEST_FREQUENCY} of the sample rate"
             )
         if self.automated:
             self._cascade = AutomatedBiquadCascade(len(self._active()), self.channels)

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from mixtools.controls import REVERB_CENTRES_HZ, ROOMS
 from mixtools.dsp.noise import shaped_noise
-from mixtools.presets import ROOMS
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def room_response(name: str, rate: int) -> np.ndarray:
     """A bundled room's impulse response, float64 (2, taps), of unit energy in the mean of both sides."""
     room = _ROOMS[name]
     octaves = np.log2(np.array([125.0, 1000.0, 8000.0]))
-    bands = np.log2(np.maximum(16000.0 / 2.0 ** (11 - np.arange(12)), 1.0))
+    bands = np.log2(np.array(REVERB_CENTRES_HZ))
     decays = np.interp(bands, octaves, room.decay_s)
     tail = shaped_noise(np.ones(12), decays, width=1.0, seed=room.seed, rate=rate)
     start = round(room.tail_ms * rate / 1000)

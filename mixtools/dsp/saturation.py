@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixtools.dsp.effect import DelayLine, Processor, pure, ramp_values
-from mixtools.dsp.interpolation import HALF, History, filtered, interpolation
+from mixtools.dsp.effect import Processor, pure, ramp_values
+from mixtools.dsp.history import DelayLine, History
+from mixtools.dsp.interpolation import HALF, filtered, interpolation
 
 OVERSAMPLING = 4
 

@@ -7,7 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from mixtools.dsp.interpolation import History, filtered, interpolation
+from mixtools.dsp.history import History
+from mixtools.dsp.interpolation import filtered, interpolation
 from mixtools.errors import ParameterError
 
 

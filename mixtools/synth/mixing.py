@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mixtools.controls import EFFECTS, REVERB_CENTRES_HZ, Curve
+from mixtools.controls import EFFECTS, HIGHEST_FREQUENCY, REVERB_CENTRES_HZ, Curve
 from mixtools.errors import ParameterError, nearest
 from mixtools.mix import Bus, Insert, Master, Mix, Track
 from mixtools.synth.score import generator
@@ -88,7 +88,6 @@ _COMPRESSION: dict[str, tuple[_Range, _Range, _Range]] = {
 
 _MIX_RMS_DB = -17.0
 _QUARTERS_OF_ECHO = (0.5, 0.75, 1.0)
-_HIGHEST_OF_RATE = 0.45
 
 
 def finished_mix(
@@ -116,7 +115,7 @@ class _Engineer:
 
     def __init__(self, song: Song, seed: int, effects: tuple[str, ...], automation: bool, law: str):
         self.song, self.seed, self.effects, self.automation, self.law = song, seed, effects, automation, law
-        self.top_hz = _HIGHEST_OF_RATE * song.rate
+        self.top_hz = HIGHEST_FREQUENCY * song.rate
         self.rms_db = {name: _active_rms_db(audio) for name, audio in song.stems.items()}
         wanted = [ROLE_LEVELS_DB[role] for role in song.roles.values()]
         self.reference_db = _MIX_RMS_DB - 10.0 * np.log10(np.sum(10.0 ** (np.array(wanted) / 10.0)))
