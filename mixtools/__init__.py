@@ -31,6 +31,7 @@ _HOMES = {
         "saturation",
     ),
     "mixtools.dsp.console": ("Chain", "Console"),
+    "mixtools.dsp.source": ("ArraySource",),
     "mixtools.errors": ("AudioError", "MixtoolsError", "OutputError", "ParameterError"),
     "mixtools.files.mixfile": ("format_mix", "parse_mix", "read_mix", "write_mix"),
     "mixtools.files.reading": ("read_audio",),

@@ -150,6 +150,11 @@ class Effect:
         return {control.name: control.default for control in self.controls}
 
 
+def plain_number(value: Any) -> Any:
+    """A numpy scalar as Python's own; anything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
+
+
 def shown(value: Any) -> str:
     """A value as it stands in an error line: short, on one line."""
     if isinstance(value, bool):
@@ -282,7 +287,8 @@ _DECLARED = (
     ),
     Effect(
         "parametric_eq",
-        f"Six bands of RBJ cookbook biquads in cascade. Frequencies are limited to {HIGHEST_FREQUENCY} of the sample rate.",
+        "Six bands of RBJ cookbook biquads in cascade. "
+        f"Frequencies are limited to {HIGHEST_FREQUENCY} of the sample rate.",
         _eq_controls(),
     ),
     Effect(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from mixtools.controls import CHANNEL, EFFECTS, OFFSET_MS, SAMPLE_RATE, SEND, Curve, shown, unquoted
+from mixtools.controls import CHANNEL, EFFECTS, OFFSET_MS, SAMPLE_RATE, SEND, Curve, plain_number, shown, unquoted
 from mixtools.errors import ParameterError, nearest
 
 FORMAT_VERSION = 1
@@ -103,13 +103,13 @@ class Mix:
                     f"buses.{name} feeds itself: {' -> '.join(loop)}; remove a send or change an output on the way"
                 )
             visiting.append(name)
-            for target in targets(self.buses[name]):
+            for target in sorted(targets(self.buses[name])):
                 if target != MASTER:
                     visit(target)
             visiting.pop()
             order.append(name)
 
-        for name in self.buses:
+        for name in sorted(self.buses):
             visit(name)
         return order[::-1]
 
@@ -156,7 +156,10 @@ def _strip_to_plain(strip: Track | Bus | Master) -> dict[str, Any]:
 
 
 def _value_to_plain(value: Any) -> Any:
-    return [list(point) for point in value.points] if isinstance(value, Curve) else value
+    if isinstance(value, (Curve, list, tuple)):
+        points = value.points if isinstance(value, Curve) else value
+        return [[plain_number(x) for x in point] if isinstance(point, (list, tuple)) else point for point in points]
+    return plain_number(value)
 
 
 NOTE_SECTIONS = ("made", "report")

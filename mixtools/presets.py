@@ -83,7 +83,7 @@ class Strip:
     def sample(
         self, seed: int | np.random.Generator, rate: float, shuffle: bool = False, log: bool | None = None
     ) -> Settings:
-        """Draw every varied control at random, logarithmic ones in their own scale or not, as the paper unless given."""
+        """Draw every varied control at random; `log` draws logarithmic ones in their own scale."""
         import numpy as np
 
         log = self.log if log is None else log

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from numba import njit
 from numba.core import event
@@ -14,15 +16,22 @@ def kernel(function: Callable) -> Callable:
 
     numba keeps what it compiled beside the source, or in the user's cache folder where that cannot be written.
     """
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
-        return njit(cache=True, **options)(function)
+        compiled = njit(cache=True, **options)(function)
+        # numba would look at the kernel's own file only, but inlined helpers and constants come from its neighbours.
+        cache_file = getattr(compiled._cache, "_cache_file", None)
+        if hasattr(cache_file, "_source_stamp"):
+            cache_file._source_stamp = (cache_file._source_stamp, _NEWEST)
+        return compiled
     except RuntimeError:  # no folder at all can be written
         return njit(**options)(function)
 
 
 inlined = njit(inline="always", fastmath={"contract"})
 """Compiles a helper into the kernels that call it."""
+
+_NEWEST = max((path.stat().st_mtime_ns for path in Path(__file__).parent.glob("*.py")), default=0)
 
 TINY = 1e-30
 """States below this (-600 dB) become 0 at control points, so that no decaying tail reaches the slow denormal range."""

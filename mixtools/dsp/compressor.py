@@ -6,7 +6,7 @@ import numpy as np
 
 from mixtools.dsp.compiled import GRID, TINY, kernel
 from mixtools.dsp.decibels import DB_PER_OCTAVE, exp2_of_fraction, log2_of_bits, log2_of_mantissa
-from mixtools.dsp.effect import Processor, pure
+from mixtools.dsp.effect import Processor, pure, ramp_values
 from mixtools.dsp.history import DelayLine
 
 LEVEL_FLOOR = 1e-6
@@ -19,29 +19,30 @@ _THRESHOLD, _SLOPE, _KNEE, _ATTACK, _RELEASE, _MAKEUP = range(6)
 
 
 @kernel
-def compress(key, x, y, coefficients, phase, state):
+def compress(key, x, y, coefficients, phase, makeup, state):
     """Write x times the gain that `key` calls for into y, all (channels, n).
 
-    Levels are in octaves of amplitude. Each stretch of up to 64 samples goes through loops that vectorise (the gain
-    computer, the gain's power of two) and one between them that cannot (the detector). They run over all 64 places,
-    whatever the block size, so that the same instructions treat every sample.
+    Levels are in octaves of amplitude, and so is `makeup`, one value or one per sample. Each stretch of up to 64
+    samples goes through loops that vectorise (the gain computer, the gain's power of two) and one between them that
+    cannot (the detector). They run over all 64 places, whatever the block size, so that the same instructions treat
+    every sample.
     """
     channels, n = x.shape
-    level = np.empty(GRID)
+    level = np.zeros(GRID)
     bits = level.view(np.int64)
     target = np.empty(GRID)
     attack = np.empty(GRID)
     release = np.empty(GRID)
-    makeup = np.empty(GRID)
+    raised = np.zeros(GRID)
     gain = np.empty(GRID)
     gain_bits = gain.view(np.int64)
     steady = coefficients.shape[0] == 1
     held = state[0]
     if steady:
-        threshold, slope, knee, attack0, release0, makeup0 = coefficients[0]
+        threshold, slope, knee, attack0, release0, _ = coefficients[0]
         half = 0.5 * knee
         bend = 0.5 / knee
-        makeup[:] = makeup0
+        raised[:] = makeup[0]
     i = 0
     while i < n:
         k = (phase + i) // GRID
@@ -65,13 +66,14 @@ def compress(key, x, y, coefficients, phase, state):
                 bent = min(max(over + half, 0.0), knee)
                 target[j] = slope * (bent * bent * bend + max(over - half, 0.0))
         else:
+            for j in range(m):
+                raised[j] = makeup[i + j]
             begin = coefficients[k]
             end = coefficients[k + 1]
             for j in range(GRID):
                 t = (offset + j) * (1.0 / GRID)
                 attack[j] = begin[_ATTACK] + t * (end[_ATTACK] - begin[_ATTACK])
                 release[j] = begin[_RELEASE] + t * (end[_RELEASE] - begin[_RELEASE])
-                makeup[j] = begin[_MAKEUP] + t * (end[_MAKEUP] - begin[_MAKEUP])
                 width = begin[_KNEE] + t * (end[_KNEE] - begin[_KNEE])
                 over = level[j] - begin[_THRESHOLD] - t * (end[_THRESHOLD] - begin[_THRESHOLD])
                 ratio = begin[_SLOPE] + t * (end[_SLOPE] - begin[_SLOPE])
@@ -100,7 +102,7 @@ def compress(key, x, y, coefficients, phase, state):
                 held = min(up, down)
                 level[j] = held
         for j in range(GRID):
-            octaves = makeup[j] - level[j]
+            octaves = raised[j] - level[j]
             whole = np.rint(octaves)
             gain[j] = exp2_of_fraction(octaves - whole)
             gain_bits[j] += np.int64(whole) << 52
@@ -116,6 +118,7 @@ class Compressor(Processor):
 
     def prepare(self) -> None:
         self.latency = round(self.controls["lookahead_ms"] * self.rate / 1000)
+        self.boost_db = max(0.0, self.highest("makeup_db"))
         self._ahead = DelayLine(self.channels, self.latency, self.dtype)
         self._state = np.zeros(1)
 
@@ -136,8 +139,16 @@ class Compressor(Processor):
         return np.exp(-1.0 / (time_ms * (self.rate / 1000.0)))
 
     def run(self, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
+        n = x.shape[1]
         y = np.empty_like(x)
-        compress(x, self._ahead.process(x), y, coefficients, phase, self._state)
+        makeup = coefficients[:1, _MAKEUP].copy()
+        if self.automated:
+            # The detector looks ahead, the makeup gain does not.
+            there, there_phase = self.at(n, -self.latency)
+            values = np.empty((1, n))
+            ramp_values(np.ascontiguousarray(there[:, _MAKEUP:]), there_phase, 0.0, values)
+            makeup = values[0]
+        compress(x, self._ahead.process(x), y, coefficients, phase, makeup, self._state)
         return y
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from mixtools.controls import ROOMS
+from mixtools.controls import ROOMS, Curve
 from mixtools.dsp import PROCESSORS, Processor
 from mixtools.dsp.compiled import kernel
+from mixtools.dsp.effect import checked
 from mixtools.dsp.gain import Gain
 from mixtools.dsp.history import DelayLine
 from mixtools.dsp.source import PlacedSource, Source
@@ -24,6 +26,12 @@ BLOCK = 65536
 
 STRETCH = 32768
 """Samples that go through a whole chain at once, so that they stay in the processor's cache."""
+
+END_DB = 90.0
+"""Below full scale: where a mix ends, its tail can no longer be heard."""
+
+FEEDERS_DB = 30.0
+"""In hand for many strips that sound at once, and for stems beyond full scale."""
 
 Responses = Mapping[str, tuple[np.ndarray, float]]
 """Impulse responses by the name that the mix gives them: (channels, n) and their rate."""
@@ -60,12 +68,11 @@ class Chain:
         self.processors: list[Processor] = []
         self.notes: list[str] = []
         self.latency = 0
-        self.tail = 0
         for i, insert in enumerate(inserts):
             place = f"{where}[{i}].{insert.effect}"
             if insert.effect not in PROCESSORS:
                 raise ParameterError(f"{place} cannot be rendered yet; leave it out")
-            controls = dict(insert.controls)
+            controls = checked(insert.effect, insert.controls, place)
             if insert.effect == "convolution" and controls["ir"] not in ROOMS:
                 if controls["ir"] not in (responses or {}):
                     raise ParameterError(f"{place}.ir is {controls['ir']}, which is not there; give a WAV file")
@@ -74,9 +81,14 @@ class Chain:
             self.processors.append(processor)
             self.notes += [f"{place}.{note}" for note in processor.notes]
             self.latency += processor.latency
-            self.tail += processor.tail
             channels = processor.channels_out
         self.channels_out = channels
+        self.boost_db = sum(processor.boost_db for processor in self.processors)
+        self.pause = sum(processor.pause for processor in self.processors)
+
+    def tail(self, decay_db: float) -> int:
+        """Samples after the end of the input until what still comes out has fallen by this much."""
+        return sum(processor.tail(decay_db) for processor in self.processors)
 
     def process(self, x: np.ndarray) -> np.ndarray:
         if not self.processors or x.shape[1] <= STRETCH:
@@ -100,14 +112,23 @@ class _Edge:
     level: Gain | None
     line: DelayLine
 
+    @property
+    def boost_db(self) -> float:
+        return self.level.boost_db if self.level else 0.0
+
 
 @dataclass
 class _Node:
-    """A strip in the console's graph; its output is `total_latency` samples behind the session."""
+    """A strip in the console's graph; its output is `total_latency` samples behind the session.
+
+    `total_boost_db` is the most that anything is raised on its way here, `total_pause` the longest silence that the
+    delays on a way here can add up to.
+    """
 
     chain: Chain
     total_latency: int
-    total_tail: int
+    total_boost_db: float
+    total_pause: int
     edges: list[_Edge] = field(default_factory=list)
 
 
@@ -157,8 +178,12 @@ class Console:
         self._add_sum(MASTER, strips, self.feeders, mix.master.chain, "master.chain")
         if self._nodes[MASTER].chain.channels_out != 2:
             raise AssertionError("the master is stereo")
-        self.latency = self._nodes[MASTER].total_latency
-        self.tail = self._nodes[MASTER].total_tail
+        master = self._nodes[MASTER]
+        self.latency = master.total_latency
+        self.tail = self._tail(MASTER, END_DB + FEEDERS_DB + master.total_boost_db)
+        self.pause = master.total_pause
+        self.last_breakpoint = seconds_to_samples(_last_breakpoint(mix), rate)
+        self._started = False
 
     def _place(self, track: Track, source: Source, where: str) -> PlacedSource:
         offset = track.offset_ms * self.rate / 1000
@@ -172,9 +197,18 @@ class Console:
 
     def _add(self, key: int | str, chain: Chain, edges: list[_Edge]) -> None:
         before = [self._nodes[edge.source] for edge in edges]
-        arrival = max((node.total_latency for node in before), default=0)
-        tail = max((node.total_tail for node in before), default=0)
-        self._nodes[key] = _Node(chain, arrival + chain.latency, tail + chain.tail, edges)
+        self._nodes[key] = _Node(
+            chain,
+            max((node.total_latency for node in before), default=0) + chain.latency,
+            max((self._nodes[edge.source].total_boost_db + edge.boost_db for edge in edges), default=0.0)
+            + chain.boost_db,
+            max((node.total_pause for node in before), default=0) + chain.pause,
+            edges,
+        )
+
+    def _tail(self, key: int | str, decay_db: float) -> int:
+        node = self._nodes[key]
+        return max((self._tail(edge.source, decay_db) for edge in node.edges), default=0) + node.chain.tail(decay_db)
 
     def _add_sum(
         self,
@@ -200,7 +234,8 @@ class Console:
     def blocks(self, start: int, end: int) -> Iterator[np.ndarray]:
         """The mix from sample `start` of the session to `end`, in float blocks (2, n).
 
-        Always rendered from the session's beginning, so that any slice has the bits of the whole.
+        Always rendered from the session's beginning, so that any slice has the bits of the whole; a console renders
+        once, as its sources can be read once.
         """
         for block, _ in self.blocks_and_parts(start, end, parts=False):
             yield block
@@ -209,15 +244,21 @@ class Console:
         self, start: int, end: int, parts: bool = True
     ) -> Iterator[tuple[np.ndarray, dict[int | str, np.ndarray]]]:
         """As `blocks`, with what each of `feeders` adds to the sum before the master, (2, n), aligned with it."""
+        if self._started:
+            raise RuntimeError("this console has rendered already; make a new one, with its sources at their beginning")
+        self._started = True
         master = self._nodes[MASTER]
         held = {key: DelayLine(2, master.chain.latency, self.dtype) for key in self.feeders} if parts else {}
-        pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
-        try:
-            at = -self.latency
-            while at < end:
-                n = min(self._block, end - at)
-                outputs = self._run_tracks(n, pool)
-                for name in [key for key in self._nodes if isinstance(key, str)]:
+        sums = [key for key in self._nodes if isinstance(key, str)]
+        at = -self.latency
+        lengths = [min(self._block, end - first) for first in range(at, end, self._block)]
+        with _Crew(self._threads) as crew:
+            # While the buses and the master work on one block, the tracks are already at the next.
+            crew.start(self._track_jobs(lengths[0]) if lengths else {})
+            for n, following in zip(lengths, [*lengths[1:], 0], strict=True):
+                outputs = crew.finish()
+                crew.start(self._track_jobs(following) if following else {})
+                for name in sums:
                     total, added = self._sum(self._nodes[name], outputs, n)
                     outputs[name] = self._nodes[name].chain.process(total)
                 aligned = {key: line.process(added[key]) for key, line in held.items()}
@@ -225,16 +266,12 @@ class Console:
                 if skip < n:
                     yield outputs[MASTER][:, skip:], {key: part[:, skip:] for key, part in aligned.items()}
                 at += n
-        finally:
-            if pool:
-                pool.shutdown(cancel_futures=True)
 
-    def _run_tracks(self, n: int, pool: ThreadPoolExecutor | None) -> dict[int | str, np.ndarray]:
-        def run(i: int) -> np.ndarray:
-            return self._nodes[i].chain.process(self._inputs[i].read(n))
-
-        results = pool.map(run, self._inputs) if pool else map(run, self._inputs)
-        return dict(zip(self._inputs, results, strict=True))
+    def _track_jobs(self, n: int) -> dict[int | str, Callable[[], np.ndarray]]:
+        return {
+            i: (lambda node=self._nodes[i], source=source: node.chain.process(source.read(n)))
+            for i, source in self._inputs.items()
+        }
 
     def _sum(
         self, node: _Node, outputs: dict[int | str, np.ndarray], n: int
@@ -248,6 +285,57 @@ class Console:
             if edge.level is None:
                 added[edge.source] = np.broadcast_to(x, (2, n))
         return total.astype(self.dtype), added
+
+
+class _Crew:
+    """Does jobs on a number of threads, of which the caller's is one."""
+
+    def __init__(self, threads: int):
+        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        self._helpers = threads - 1
+        self._keys: list[int | str] = []
+        self._waiting: deque[tuple[int | str, Callable[[], np.ndarray]]] = deque()
+        self._results: dict[int | str, np.ndarray] = {}
+        self._futures: list[Future] = []
+
+    def __enter__(self) -> _Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.clear()
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def start(self, jobs: dict[int | str, Callable[[], np.ndarray]]) -> None:
+        """Let the helpers begin."""
+        self._keys = list(jobs)
+        self._waiting.extend(jobs.items())
+        self._results = {}
+        if self._pool:
+            self._futures = [self._pool.submit(self._work) for _ in range(min(self._helpers, len(jobs)))]
+
+    def finish(self) -> dict[int | str, np.ndarray]:
+        """Lend a hand until all jobs are done; their results, in the order of the jobs."""
+        self._work()
+        for future in self._futures:
+            future.result()
+        self._futures = []
+        return {key: self._results[key] for key in self._keys}
+
+    def _work(self) -> None:
+        while True:
+            try:
+                key, job = self._waiting.popleft()
+            except IndexError:
+                return
+            self._results[key] = job()
+
+
+def _last_breakpoint(mix: Mix) -> float:
+    """When the last automated control comes to rest, in seconds."""
+    values = [value for _, insert in mix.inserts() for value in insert.controls.values()]
+    values += [level for _, strip in mix.strips() for level in getattr(strip, "sends", {}).values()]
+    return max((value.points[-1][0] for value in values if isinstance(value, Curve)), default=0.0)
 
 
 def seconds_to_samples(seconds: float, rate: float) -> int:

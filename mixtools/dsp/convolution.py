@@ -33,9 +33,14 @@ class WetDry(Processor):
         predelay = round(self.controls["predelay_ms"] * self.rate / 1000)
         self._predelay = DelayLine(self.channels_out, predelay, self.dtype)
         self.latency = self._convolver.latency
-        self.tail = predelay + response.shape[1]
+        self._length = self.pause = predelay + response.shape[1]
+        loudest = np.abs(response).sum(axis=1).max()
+        self.boost_db = max(0.0, 20 * math.log10(max(loudest, 1e-6)))
         # Wet and dry belong to the moment the signal comes out.
         self.position -= self.latency
+
+    def tail(self, decay_db: float) -> int:
+        return self._length
 
     def coefficients(self, values: dict[str, np.ndarray]) -> np.ndarray:
         return np.stack([values["wet"], values["dry"]], axis=1)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from mixtools.dsp.compiled import GRID, TINY, kernel
-from mixtools.dsp.effect import DECAYED_DB, Processor, pure
+from mixtools.dsp.effect import Processor, pure
 from mixtools.dsp.interpolation import HALF, interpolation
 
 _FEEDBACK, _WET, _DRY, _DAMPING = range(4)
@@ -76,8 +76,15 @@ class Delay(Processor):
         self._past_wet = np.zeros((self.channels, reach))
         self._state = np.zeros((self.channels, 1))
         feedback = self.highest("feedback")
-        echoes = math.ceil(DECAYED_DB / (-20 * math.log10(feedback))) if feedback > 0 else 0
-        self.tail = math.ceil(delay) + HALF + math.ceil(echoes * around)
+        self._around = around
+        self._first_echo = math.ceil(delay) + HALF
+        self.boost_db = -20 * math.log10(1 - feedback)
+        self.pause = math.ceil(around) + HALF
+
+    def tail(self, decay_db: float) -> int:
+        feedback = self.highest("feedback")
+        echoes = math.ceil(decay_db / (-20 * math.log10(feedback))) if feedback > 0 else 0
+        return self._first_echo + math.ceil(echoes * self._around)
 
     def coefficients(self, values: dict[str, np.ndarray]) -> np.ndarray:
         damping = np.exp(-2.0 * np.pi * values["damping_hz"] / self.rate)

@@ -9,12 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mixtools.controls import EFFECTS, Curve
+from mixtools.controls import EFFECTS, Curve, plain_number
 from mixtools.dsp.compiled import GRID, kernel
 from mixtools.errors import ParameterError, nearest
-
-DECAYED_DB = 120.0
-"""An effect's `tail` is the time it takes to fall this far: -90 dB, with 30 dB in hand for gains that follow."""
 
 
 class Processor:
@@ -26,7 +23,10 @@ class Processor:
 
     effect: ClassVar[str]
     latency: int = 0
-    tail: int = 0
+    boost_db: float = 0.0
+    """At most this much louder comes out than goes in."""
+    pause: int = 0
+    """At most this many samples of silence lie in what comes out after the input has ended."""
 
     def __init__(self, rate: float, channels: int, dtype: Any = np.float32, start: int = 0, **controls: Any):
         self.rate = rate
@@ -41,7 +41,11 @@ class Processor:
         self.prepare()
 
     def prepare(self) -> None:
-        """Set up state, `latency`, `tail` and `channels_out`."""
+        """Set up state, `latency`, `boost_db`, `pause` and `channels_out`."""
+
+    def tail(self, decay_db: float) -> int:
+        """Samples after the end of its input until what still comes out has fallen by this much."""
+        return 0
 
     def coefficients(self, values: dict[str, np.ndarray]) -> np.ndarray:
         """Coefficients (points, …) from every numeric control's values (points,) at as many control points.
@@ -55,7 +59,7 @@ class Processor:
         n = x.shape[1]
         if n == 0:
             return np.zeros((self.channels_out, 0), self.dtype)
-        coefficients, phase = self._at(n)
+        coefficients, phase = self.at(n)
         y = self.run(np.ascontiguousarray(x, dtype=self.dtype), coefficients, phase)
         self.position += n
         return y
@@ -69,13 +73,19 @@ class Processor:
         value = self.controls[name]
         return max(v for _, v in value.points) if isinstance(value, Curve) else value
 
-    def _at(self, n: int) -> tuple[np.ndarray, int]:
+    def at(self, n: int, shift: int = 0) -> tuple[np.ndarray, int]:
+        """Coefficients over the next n samples, and the place of the first among the control points.
+
+        `shift` is for effects that act on the signal in more than one place: the session's time there, against
+        `position`.
+        """
+        position = self.position + shift
         if self._steady is not None:
-            return self._steady, self.position % GRID
-        first = self.position // GRID
-        last = (self.position + n - 1) // GRID + 1
+            return self._steady, position % GRID
+        first = position // GRID
+        last = (position + n - 1) // GRID + 1
         seconds = np.arange(first, last + 1) * (GRID / self.rate)
-        return self.coefficients(self._values(seconds)), self.position - first * GRID
+        return self.coefficients(self._values(seconds)), position - first * GRID
 
     def _values(self, seconds: np.ndarray) -> dict[str, np.ndarray]:
         effect = EFFECTS[self.effect]
@@ -90,21 +100,21 @@ class Processor:
         }
 
 
-def checked(effect: str, controls: dict[str, Any]) -> dict[str, Any]:
+def checked(effect: str, controls: dict[str, Any], where: str | None = None) -> dict[str, Any]:
     """Check keyword arguments against the effect's declaration; breakpoints may be given as a list of pairs."""
     declared = EFFECTS[effect]
+    where = where or effect
     result = {}
     for name, value in controls.items():
         if name not in declared.names:
-            raise ParameterError(f"{effect}: {name} is not known; did you mean {nearest(name, declared.names)}?")
+            raise ParameterError(f"{where}: {name} is not known; did you mean {nearest(name, declared.names)}?")
         if declared[name].kind == "file" and isinstance(value, tuple):
             result[name] = value
             continue
         if isinstance(value, (list, tuple)):
-            value = Curve(tuple(tuple(point) for point in value))
-        elif isinstance(value, (np.floating, np.integer, np.bool_)):
-            value = value.item()
-        result[name] = declared[name].check(value, f"{effect}.{name}")
+            value = Curve(tuple(tuple(plain_number(x) for x in point) for point in value))
+        value = plain_number(value)
+        result[name] = declared[name].check(value, f"{where}.{name}")
     return result
 
 

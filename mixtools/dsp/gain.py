@@ -10,6 +10,9 @@ from mixtools.dsp.effect import Processor, amplitude, pure, ramped
 class Gain(Processor):
     effect = "gain"
 
+    def prepare(self) -> None:
+        self.boost_db = max(0.0, self.highest("gain_db"))
+
     def coefficients(self, values: dict[str, np.ndarray]) -> np.ndarray:
         sign = -1.0 if self.controls["invert"] else 1.0
         return sign * amplitude(values["gain_db"])[:, None].repeat(self.channels, axis=1)

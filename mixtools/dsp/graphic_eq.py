@@ -59,9 +59,12 @@ class GraphicEq(Processor):
             weighted = self._steady[0] @ firs
             self._convolvers = [PartitionedConvolver(weighted[None], self.channels, self.dtype)]
         self.latency = 0 if self._flat else middle + self._convolvers[0].latency
-        self.tail = 0 if self._flat else middle
+        self.boost_db = max(self.highest(name) for name in self.controls) + 3.0
         # Automated amplitudes belong to the moment the filtered signal comes out, not to when it went in.
         self.position -= self.latency if self.automated else 0
+
+    def tail(self, decay_db: float) -> int:
+        return 0 if self._flat else fir_length(self.rate) // 2
 
     def coefficients(self, values: dict[str, np.ndarray]) -> np.ndarray:
         bands = usable_bands(self.rate)

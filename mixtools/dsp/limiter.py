@@ -107,8 +107,10 @@ class Limiter(Processor):
         return np.stack([amplitude(values["ceiling_db"]) * (1.0 - ROUNDING), release], axis=1)
 
     def run(self, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
+        late = 0
         for stage in self._stages:
-            x = stage.process(x, coefficients, phase)
+            x = stage.process(x, *self.at(x.shape[1], -late))
+            late += stage.latency
         return x
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mixtools.controls import EQ_BANDS, HIGHEST_FREQUENCY, Curve
 from mixtools.dsp.biquads import AutomatedBiquadCascade, BiquadCascade
-from mixtools.dsp.effect import DECAYED_DB, Processor, pure
+from mixtools.dsp.effect import Processor, pure
 
 
 def biquad(band: str, gain_db: np.ndarray, freq_hz: np.ndarray, q: np.ndarray, rate: float) -> np.ndarray:
@@ -52,7 +52,15 @@ class ParametricEq(Processor):
             self._cascade = AutomatedBiquadCascade(len(self._active()), self.channels)
         else:
             self._cascade = BiquadCascade(self._steady[0], self.channels, self.position)
-        self.tail = math.ceil(DECAYED_DB / 20 * math.log(10) * self._slowest_time_constant())
+        self._slowest = self._slowest_time_constant()
+        # A shelf of high Q overshoots its gain by about as much.
+        self.boost_db = sum(
+            max(0.0, self.highest(f"{band}_gain_db")) + max(0.0, 20 * math.log10(self.highest(f"{band}_q")))
+            for band in self._active()
+        )
+
+    def tail(self, decay_db: float) -> int:
+        return math.ceil(decay_db / 20 * math.log(10) * self._slowest)
 
     def _active(self) -> list[str]:
         """The bands that do something: a band that stays at 0 dB is left out, hence exactly transparent."""

@@ -57,14 +57,17 @@ class Saturation(Processor):
         if self._clean:
             return
         self.latency = 2 * HALF
-        self.tail = 2 * HALF
+        self.boost_db = self.highest("drive_db")
         self._up = upsampling_taps()
         self._down = decimating_taps()
         self._past = History(self.channels, 2 * HALF, np.dtype(np.float64))
         self._past_phases = [History(self.channels, 2 * HALF, np.dtype(np.float64)) for _ in range(OVERSAMPLING)]
         self._straight = DelayLine(self.channels, self.latency, self.dtype)
-        # Controls belong to the moment the signal comes out.
+        # Mix belongs to the moment the signal comes out; the curve acts half way there.
         self.position -= self.latency
+
+    def tail(self, decay_db: float) -> int:
+        return self.latency
 
     def coefficients(self, values: dict[str, np.ndarray]) -> np.ndarray:
         mix = values["mix"]
@@ -77,7 +80,7 @@ class Saturation(Processor):
         joined = self._past.extend(x.astype(np.float64))
         total = np.zeros((self.channels, n))
         for p in range(OVERSAMPLING):
-            drive, bias = self._settings(coefficients, phase, n, p)[: _BIAS + 1]
+            drive, bias = self._settings(*self.at(n, HALF), n, p)[: _BIAS + 1]
             bent = self._past_phases[p].extend(shape(filtered(joined, self._up[p]), drive, bias))
             total += filtered(bent, self._down[p])
         wet, dry = self._settings(coefficients, phase, n, 0)[_WET:]

@@ -249,6 +249,8 @@ class _TreeBuilder:
         for event in self._events:
             if isinstance(event, events.DocumentStartEvent):
                 documents += 1
+                if event.version not in (None, (1, 2), [1, 2]):
+                    raise self._error(event, "the %YAML directive asks for another version; leave it out")
                 if documents > 1:
                     raise self._error(event, "a second document begins; give one mix to a file")
             elif isinstance(event, (events.ScalarEvent, events.CollectionStartEvent, events.AliasEvent)):
@@ -261,7 +263,7 @@ class _TreeBuilder:
         if isinstance(event, events.AliasEvent) or event.anchor is not None:
             name = event.anchor
             raise self._error(event, f"anchors and aliases are not taken (*{name}); write the value out")
-        if event.tag is not None and not isinstance(event, events.ScalarEvent) or _explicit_tag(event):
+        if event.tag is not None:
             raise self._error(event, f"tags are not taken ({event.tag}); leave it out")
         if depth > DEEPEST:
             raise self._error(event, f"nested deeper than {DEEPEST} levels; give a mix file")
@@ -303,10 +305,6 @@ class _TreeBuilder:
     def _error(self, event: Any, message: str) -> ParameterError:
         mark = event.start_mark
         return ParameterError(f"{self._shown}: line {mark.line + 1}, column {mark.column + 1}: {message}")
-
-
-def _explicit_tag(event: Any) -> bool:
-    return getattr(event, "tag", None) is not None
 
 
 def write_mix(mix: Mix, path: str | Path, *, force: bool = False) -> None:

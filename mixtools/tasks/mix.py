@@ -13,17 +13,15 @@ from typing import Protocol
 import numpy as np
 
 from mixtools.controls import shown
-from mixtools.dsp.console import Console, Responses
+from mixtools.dsp.console import END_DB, Console, Responses
+from mixtools.dsp.effect import as_block
 from mixtools.dsp.source import ArraySource
 from mixtools.errors import ParameterError, nearest
 from mixtools.measure.loudness import LoudnessMeter
 from mixtools.mix import Insert, Mix, Track
 
-END_DB = -90.0
-"""A mix ends where the tail of its effects has fallen below this."""
-
-LONGEST_PAUSE_S = 6.0
-"""A tail that stays below `END_DB` for this long has ended; no delay of the console is silent for longer."""
+SHORTEST_PAUSE_S = 1.0
+"""A tail that cannot be heard for this long, and for longer than the console's delays can be silent, has ended."""
 
 
 class Sink(Protocol):
@@ -191,7 +189,8 @@ def render_to(
     """Render into `sink`, and what feeds the master into `parts`; `progress` hears how many samples are done."""
     stop, may_end = length_of(console, end, tail)
     meter = LoudnessMeter(console.rate, 2)
-    quiet = 10.0 ** (END_DB / 20.0)
+    quiet = 10.0 ** (-END_DB / 20.0)
+    longest_pause = console.pause + SHORTEST_PAUSE_S * console.rate
     result = Rendered(0, 0.0, None)
     pending: list[tuple[np.ndarray, dict[int | str, np.ndarray]]] = []
     paused = 0
@@ -218,7 +217,7 @@ def render_to(
             paused += n - loud
         at += n
         progress(at - start)
-        if paused > LONGEST_PAUSE_S * console.rate:
+        if paused > longest_pause and at > console.last_breakpoint:
             break
     result.integrated_lufs = meter.integrated_lufs
     return result
@@ -248,13 +247,20 @@ def render(
     """
     mix = mix.check()
     tracks = match_stems(mix, stems).mix
-    arrays = {name: np.atleast_2d(np.asarray(stem)) for name, stem in stems.items()}
+    arrays = {name: _checked_stem(name, stem) for name, stem in stems.items()}
     dtype = np.result_type(np.float32, *(array.dtype for array in arrays.values()))
     sources = [ArraySource(arrays[track.file]) for track in tracks.tracks]
     console = Console(tracks, sources, rate, dtype=dtype, responses=responses, threads=threads)
     collected = _Collected()
     render_to(console, collected, start, end, tail)
     return np.concatenate([np.zeros((2, 0), dtype), *collected.blocks], axis=1)
+
+
+def _checked_stem(name: str, stem: np.ndarray) -> np.ndarray:
+    try:
+        return as_block(stem)
+    except ParameterError as error:
+        raise ParameterError(f"{name}: {error}") from None
 
 
 class _Collected:
