@@ -931,3 +931,76 @@ def test_a_bar_on_a_terminal_only(stems):
     assert result.code == 0
     assert b"mixing" in shown
     assert "mixing" not in process("mix", "stems", "-o", os.devnull).err
+
+
+def test_a_mix_file_on_stdout_leaves_its_responses_where_assets_says(stems, tmp_path):
+    write("irs/room.wav", noise(300, 2))
+    mix_file = yaml("tracks: [{file: kick.wav, chain: [{convolution: {ir: room.wav}}]}]")
+    result = done("stems", "-p", mix_file, "--assets", "irs", "--write-mix", "-", "-q")
+    assert b"{ir: room.wav}" in result.out
+    again = done(
+        *("stems", "-p", "-", "--assets", "irs", "-o", "again.wav", "-q"), stdin=result.out, new=("again.wav",)
+    )
+    assert again.out == b""
+    assert Path("mix.wav").read_bytes() == Path("again.wav").read_bytes()
+
+
+def test_a_copied_response_and_the_mix_cannot_be_one_file(stems):
+    write("irs/room.wav", noise(300, 2))
+    mix_file = yaml("tracks: [{file: kick.wav, chain: [{convolution: {ir: room.wav}}]}]")
+    before = snapshot()
+    result = run(
+        *("mix", "stems", "-p", mix_file, "--assets", "irs", "--force"),
+        *("--write-mix", "again.yaml", "-o", "again.room.wav"),
+    )
+    assert result.code == 2
+    assert "again.room.wav would be written twice; give every output its own name\n" in result.err
+    assert snapshot() == before
+
+
+def test_a_start_in_a_tail_that_has_died_writes_nothing():
+    write("stems/kick.wav", noise(1000))
+    mix_file = yaml("tracks: [{file: kick.wav, chain: [{reverb: {wet: 0.001}}]}]")
+    before = snapshot()
+    result = run("mix", "stems", "-p", mix_file, "--start", "2", "-q")
+    assert (result.code, result.err) == (
+        2,
+        "mixtools: --start is 2, where the mix is over; its tail cannot be heard any more; start earlier\n",
+    )
+    assert snapshot() == before
+
+
+def test_parts_have_dithers_of_their_own():
+    for name in "abcd":
+        write(f"stems/{name}.wav", np.full((1, 20000), 0.1, np.float32))
+    done("stems", "--stems-out", "parts", "--bits", "16", "-q",
+         new=("mix.wav", *(f"parts/{name}.wav" for name in "abcd")))  # fmt: skip
+    errors = [read(f"parts/{name}.wav")[0] - np.float32(0.1) for name in "abcd"]
+    correlations = np.corrcoef(errors)[np.triu_indices(4, 1)]
+    assert np.abs(correlations).max() < 0.05
+
+
+def test_the_rate_is_that_of_most_stems_not_of_most_tracks():
+    for name in ("a", "b", "c"):
+        write(f"stems/{name}.wav", noise(500))
+    for name in ("d", "e"):
+        write(f"stems/{name}.wav", noise(500, 2), rate=48000)
+    result = done("stems", "--split-stereo", "--json", "-q")
+    assert json.loads(result.out)["sample_rate"] == 44100
+
+
+def test_an_unusable_file_that_nobody_names_is_left_alone(stems):
+    Path("stems/notes.wav").write_text("not audio")
+    result = done("stems", "-p", yaml("tracks: [{file: kick.wav}]"))
+    assert "warning: mix.yaml has no track for bass.wav, keys.wav, notes.wav; not in the mix\n" in result.err
+    assert run("mix", "stems", "-o", "sum.wav", "-q").code == 3
+
+
+def test_a_dry_run_finds_bad_samples(stems):
+    samples = noise(500)
+    samples[0, 100] = np.nan
+    write("stems/bad.wav", samples)
+    before = snapshot()
+    result = run("mix", "stems", "--dry-run", "-q")
+    assert result.code == 3 and "sample 100" in result.err
+    assert snapshot() == before

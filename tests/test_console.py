@@ -7,7 +7,7 @@ import pytest
 from conftest import audio, error_db
 
 from mixtools import dsp
-from mixtools.dsp.console import Console
+from mixtools.dsp.console import Chain, Console
 from mixtools.dsp.source import ArraySource
 from mixtools.errors import ParameterError
 from mixtools.mix import Bus, Insert, Master, Mix, Track
@@ -227,3 +227,67 @@ def test_the_neural_effect_has_its_place_but_cannot_be_rendered_yet():
     with pytest.raises(ParameterError) as caught:
         rendered(mix)
     assert str(caught.value) == "tracks[0].chain[0].neural cannot be rendered yet; leave it out"
+
+
+def test_a_console_renders_once():
+    console = Console(Mix([Track("0.wav")]), [ArraySource(STEMS["0.wav"])], RATE)
+    list(console.blocks(0, 100))
+    with pytest.raises(RuntimeError, match="has rendered already"):
+        list(console.blocks(0, 100))
+
+
+def test_the_order_of_the_buses_does_not_matter():
+    mix = busy_mix()
+    turned = Mix(mix.tracks, dict(reversed(mix.buses.items())), mix.master)
+    stems = {name: stem.astype(np.float64) for name, stem in STEMS.items()}
+    assert np.array_equal(render(turned, stems, RATE, end=20000), render(mix, stems, RATE, end=20000))
+
+
+def test_silence_between_echoes_is_not_the_end():
+    """Four delays of two seconds in a row are silent for eight."""
+    stems = {"a": np.ones((1, 1000), np.float32)}
+    echo = Insert("delay", {"time_ms": 2000.0, "feedback": 0.0})
+    y = render(Mix([Track("a", chain=[echo] * 4)]), stems, RATE)
+    assert y.shape[1] == 8 * RATE + 1000
+    assert np.array_equal(y[:, 8 * RATE :], np.ones((2, 1000)))
+
+
+def test_a_fader_that_opens_late_is_waited_for():
+    stems = {"a": np.ones((1, 1000), np.float32)}
+    long = Insert("reverb", {f"band{k}_decay_s": 10.0 for k in range(1, 13)})
+    fader = Insert("gain", {"gain_db": [[0, -96], [4.0, -96], [4.01, 20]]})
+    y = render(Mix([Track("a", chain=[long, fader])]), stems, RATE)
+    assert y.shape[1] > 8 * RATE
+
+
+def test_a_tail_behind_gain_is_rendered_to_its_end():
+    stems = {"a": np.zeros((1, 500), np.float32)}
+    stems["a"][0, 100] = 0.01
+    echo = Insert("delay", {"time_ms": 100.0, "feedback": 0.5, "damping_hz": 20000.0})
+    y = render(Mix([Track("a", chain=[echo]), Track("b")], master=Master([Insert("gain", {"gain_db": 48.0})])),
+               stems | {"b": np.zeros((1, 500), np.float32)}, RATE)  # fmt: skip
+    a = 0.5 * (1 - np.exp(-2 * np.pi * 20000 / RATE))
+    echoes = 1 + int(np.floor((90 + 48 - 40) / (-20 * np.log10(a))))
+    assert y.shape[1] == pytest.approx(100 + echoes * 4410, abs=20)
+
+
+@pytest.mark.parametrize(
+    ("stem", "line"),
+    [
+        (np.zeros(10, np.int16), "a: the audio is int16; give float32 or float64"),
+        (np.array([0.0, np.nan]), "a: the audio holds NaN or infinity; give finite samples"),
+        (np.zeros((10, 2)), "a: the audio has shape (10, 2); give (n,), (1, n) or (2, n)"),
+    ],
+)
+def test_stems_in_memory_are_checked(stem, line):
+    with pytest.raises(ParameterError) as caught:
+        render(Mix([Track("a")]), {"a": stem}, RATE)
+    assert str(caught.value) == line
+
+
+def test_controls_given_in_python_are_checked():
+    with pytest.raises(ParameterError) as caught:
+        Chain([Insert("gain", {"gain_dB": -6})], RATE, 1)
+    assert str(caught.value) == "chain[0].gain: gain_dB is not known; did you mean gain_db?"
+    moving = Insert("pan", {"pan": [(0, np.float32(0.25)), (1, 0.75)]})
+    assert render(Mix([Track("0.wav", chain=[moving])]), STEMS, RATE).shape == (2, 20000)

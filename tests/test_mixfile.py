@@ -253,6 +253,8 @@ HEAD = "mixtools: 1\ntracks:\n  - file: a.wav\n"
          "line 1, column 4: tags are not taken (tag:yaml.org,2002:python/object/apply:os.system); leave it out"),
         ("a: [", "line 1, column 5: expected the node content, but found '<stream end>'; mend the YAML there"),
         ("[" * 200, "line 1, column 22: nested deeper than 20 levels; give a mix file"),
+        ("%YAML 1.1\n---\n" + HEAD + "    mute: yes\n",
+         "line 2, column 1: the %YAML directive asks for another version; leave it out"),
         (HEAD + "---\n" + HEAD, "line 4, column 1: a second document begins; give one mix to a file"),
     ],
 )  # fmt: skip

@@ -15,7 +15,7 @@ from mixtools import __version__
 from mixtools.cli.options import STDIO
 from mixtools.cli.report import Report, stdin_bytes, stdout_bytes
 from mixtools.controls import ROOMS
-from mixtools.dsp.console import Console, seconds_to_samples
+from mixtools.dsp.console import BLOCK, Console, seconds_to_samples
 from mixtools.errors import OutputError, ParameterError
 from mixtools.files.mixfile import LARGEST_BYTES, decode, format_mix, parse_mix, read_text
 from mixtools.files.outputs import AtomicFile, is_device
@@ -49,6 +49,7 @@ class Session:
     missing: list[str]
     unnamed: list[str]
     impulse_files: dict[str, Path]
+    sources: list[Any] = field(default_factory=list)
 
     @property
     def shown(self) -> str | None:
@@ -72,9 +73,9 @@ class Session:
             if self.stems[name].rate != self.rate:
                 report.note(f"{name}: {self.stems[name].rate} Hz, resampled to {self.rate} Hz")
         responses = {name: read_audio(path, LONGEST_RESPONSE_S) for name, path in self.impulse_files.items()}
-        sources = [at_rate(reader(stem), self.rate) for stem in self.used]
+        self.sources = [at_rate(reader(stem), self.rate) for stem in self.used]
         with _named(self.shown):
-            console = Console(self.mix, sources, self.rate, threads=threads, responses=responses)
+            console = Console(self.mix, self.sources, self.rate, threads=threads, responses=responses)
         for note in console.notes:
             report.note(f"{self.shown}: {note}" if self.shown else note)
         return console
@@ -91,23 +92,29 @@ def load(
     split_stereo: bool,
 ) -> Session:
     """Open the stems, read the mix file, and match one to the other; without a mix file, sum the stems."""
-    opened = open_stems(stems)
+    opened, broken = open_stems(stems)
     text = None
     shown = "stdin" if mix_file == STDIO else mix_file
     if mix_file is None:
+        for error in broken.values():
+            raise error
         mix = equal_gain({name: stem.channels for name, stem in opened.items()}, split_stereo)
         report.note("no mix file (-p): the stems are summed as they are")
     else:
         text = read_text(mix_file) if mix_file != STDIO else decode(stdin_bytes().read(LARGEST_BYTES + 1), shown)
         mix = parse_mix(text, shown)
-    renamed = map_names(maps, opened, mix)
+    names = sorted([*opened, *broken])
+    renamed = map_names(maps, names, mix)
     with _named(shown):
-        matched = match_stems(mix, opened, renamed, skip_missing)
+        matched = match_stems(mix, names, renamed, skip_missing)
+    for track in matched.mix.tracks:
+        if track.file in broken:
+            raise broken[track.file]
     for name in matched.missing:
         report.warn(f"{shown}: {name} is not among the stems; its track is left out")
     if matched.unnamed:
         report.warn(f"{shown} has no track for {', '.join(matched.unnamed)}; not in the mix")
-    chosen = session_rate(rate, matched.mix, [opened[track.file].rate for track in matched.mix.tracks])
+    chosen = session_rate(rate, matched.mix, [opened[name].rate for name in {t.file for t in matched.mix.tracks}])
     folder = assets or (Path(mix_file).parent if mix_file not in (None, STDIO) else Path())
     with _named(shown):
         impulse_files = _impulse_files(matched.mix, folder)
@@ -188,6 +195,7 @@ def write(
     last = None if end is None else seconds_to_samples(end, session.rate)
     more = None if tail is None else seconds_to_samples(tail, session.rate)
     stop, may_end_earlier = length_of(console, last, more)
+    part_bits = "32f" if outputs.bits is None else outputs.bits
     written = Written(outputs.mix_bits, (stop - first) / session.rate, may_end_earlier)
     names = stem_names(session.mix, console.feeders) if outputs.stems else {}
     paths = {key: outputs.stems / name for key, name in names.items()}
@@ -195,7 +203,9 @@ def write(
     mix_files = [name for name in (session.mix_file,) if name not in (None, STDIO)]
     _refuse_inputs([outputs.mix, *written.parts], [*session.inputs, *mix_files])
     _refuse_inputs([outputs.mix_file], session.inputs)
-    _refuse_twins([outputs.mix, *written.parts, outputs.mix_file])
+    copies = _impulse_copies(session, outputs)
+    _refuse_inputs(copies.values(), session.inputs)
+    _refuse_twins([outputs.mix, *written.parts, outputs.mix_file, *copies.values()])
     if stop <= first:
         if end is not None:
             raise ParameterError(f"--end is {end:g}, less than a sample after --start {start:g}; give a later end")
@@ -207,20 +217,27 @@ def write(
         "bext": agreed_bext(session.used, session.rate, first),
     }
     with contextlib.suppress(_GivenUp), contextlib.ExitStack() as closing:
+        for source in session.sources:
+            closing.callback(source.close)
         target = stdout_bytes() if outputs.mix == STDIO else outputs.mix
         sink = closing.enter_context(open_writer(target, session.rate, 2, outputs.mix_bits, **keywords))
         if outputs.stems:
             _make_folder(outputs.stems, closing)
         parts = {
-            key: closing.enter_context(open_writer(path, session.rate, 2, outputs.bits or "32f", **keywords))
-            for key, path in paths.items()
+            key: closing.enter_context(open_writer(path, session.rate, 2, part_bits, stream=stream, **keywords))
+            for stream, (key, path) in enumerate(paths.items(), 1)
         }
         if outputs.mix_file:
-            _write_mix_file(session, outputs, closing)
+            _write_mix_file(session, outputs, copies, closing)
         if dry_run:
+            for name in {track.file for track in session.mix.tracks}:
+                _read_through(reader(session.stems[name]))
             raise _GivenUp
         with report.progress("mixing", stop - first) as progress:
             rendered = render_to(console, sink, first, last, more, parts, progress)
+        if not rendered.frames:
+            ends = "; its tail cannot be heard any more" if first >= console.frames else ""
+            raise ParameterError(f"--start is {start:g}, where the mix is over{ends}; start earlier")
         written.samples, written.seconds = rendered.frames, rendered.frames / session.rate
         written.peak_dbfs, written.integrated_lufs = rendered.peak_dbfs, rendered.integrated_lufs
         written.clipped = sink.clipped
@@ -230,7 +247,14 @@ def write(
     return written
 
 
-def _refuse_inputs(outputs: list[str | Path | None], inputs: list[str | Path]) -> None:
+def _read_through(stem: Stem) -> None:
+    """Decode a whole stem, for what only that can find."""
+    with stem:
+        while stem.read(BLOCK).shape[1]:
+            pass
+
+
+def _refuse_inputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path]) -> None:
     """No output may be one of the inputs, not even with --force."""
     read = {os.path.realpath(path): path for path in inputs}
     for output in outputs:
@@ -269,23 +293,35 @@ def _make_folder(folder: Path, closing: contextlib.ExitStack) -> None:
     closing.callback(remove_if_empty)
 
 
-def _write_mix_file(session: Session, outputs: Outputs, closing: contextlib.ExitStack) -> None:
+def _impulse_copies(session: Session, outputs: Outputs) -> dict[str, Path]:
+    """Where copies of the impulse responses go that are not beside the mix file, by their name in the mix.
+
+    A mix file on stdout has no place: its responses stay where --assets says.
+    """
+    copies: dict[str, Path] = {}
+    if outputs.mix_file in (None, STDIO):
+        return copies
+    target = Path(outputs.mix_file)
+    for name, path in session.impulse_files.items():
+        if os.path.realpath(target.parent / name) != os.path.realpath(path):
+            taken = [copy.name for copy in copies.values()]
+            copies[name] = target.parent / _free_name(f"{target.stem}.{path.name}", taken)
+    return copies
+
+
+def _write_mix_file(session: Session, outputs: Outputs, copies: dict[str, Path], closing: contextlib.ExitStack) -> None:
     """Write the mix file, and beside it copies of the impulse responses that are not there already."""
     target = outputs.mix_file
-    names = {}
-    for name, path in session.impulse_files.items():
-        if os.path.realpath(Path(target).parent / name) == os.path.realpath(path):
-            continue
-        names[name] = _free_name(f"{Path(target).stem}.{path.name}", names.values())
-        copy = closing.enter_context(AtomicFile(Path(target).parent / names[name], force=outputs.force))
-        with path.open("rb") as source, copy.writing() as file:
+    for name, path in copies.items():
+        copy = closing.enter_context(AtomicFile(path, force=outputs.force))
+        with session.impulse_files[name].open("rb") as source, copy.writing() as file:
             shutil.copyfileobj(source, file)
     made = {"by": f"mixtools {__version__}", "command": outputs.command}
     notes = session.mix.notes | {"made": made}
     mix = replace(session.mix, sample_rate=session.rate, notes=notes).check()
     for _, insert in mix.inserts():
-        if insert.controls.get("ir") in names:
-            insert.controls["ir"] = names[insert.controls["ir"]]
+        if insert.controls.get("ir") in copies:
+            insert.controls["ir"] = copies[insert.controls["ir"]].name
     stream = stdout_bytes() if target == STDIO else target
     output = closing.enter_context(AtomicFile(stream, force=outputs.force))
     with output.writing() as file:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mixtools.errors import ParameterError
+from mixtools.errors import AudioError, ParameterError
 from mixtools.files.reading import AudioFile, Resampled, list_audio
 from mixtools.files.riff import Bext
 
@@ -36,22 +36,28 @@ class SynthStem:
         self._at += block.shape[1]
         return block
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def __enter__(self) -> SynthStem:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is open."""
+        self.close()
 
 
 Stem = AudioFile | SynthStem
 
 
-def open_stems(arguments: list[str]) -> dict[str, Stem]:
-    """Stems by file name: those of one folder, or the files that are named, or of the song `synth:SEED`."""
+def open_stems(arguments: list[str]) -> tuple[dict[str, Stem], dict[str, AudioError]]:
+    """Stems by file name: those of one folder, or the files that are named, or of the song `synth:SEED`.
+
+    Files that cannot be used come apart, each with what is wrong with it: perhaps nobody wants them.
+    """
     if "" in arguments:
         raise ParameterError("STEMS is empty; give a folder of stems")
     if len(arguments) == 1 and arguments[0].startswith(SYNTH):
-        return _synth_stems(arguments[0])
+        return _synth_stems(arguments[0]), {}
     if len(arguments) == 1 and (Path(arguments[0]).is_dir() or not Path(arguments[0]).exists()):
         paths = list_audio(arguments[0])
     else:
@@ -60,11 +66,17 @@ def open_stems(arguments: list[str]) -> dict[str, Stem]:
             raise ParameterError(f"{folders[0]} is a folder among other stems; give one folder, or only files")
         paths = [Path(argument) for argument in arguments]
     stems: dict[str, Stem] = {}
+    broken: dict[str, AudioError] = {}
+    seen: dict[str, Path] = {}
     for path in paths:
-        if path.name in stems:
-            raise ParameterError(f"{path} has the same name as {stems[path.name].path}; give every stem its own name")
-        stems[path.name] = AudioFile(path)
-    return stems
+        if path.name in seen:
+            raise ParameterError(f"{path} has the same name as {seen[path.name]}; give every stem its own name")
+        seen[path.name] = path
+        try:
+            stems[path.name] = AudioFile(path)
+        except AudioError as error:
+            broken[path.name] = error
+    return stems, broken
 
 
 def _synth_stems(argument: str) -> dict[str, Stem]:

@@ -23,9 +23,9 @@ _PCM, _FLOAT = 1, 3
 class _Dither:
     """Rounds samples to whole numbers with triangular dither that depends on the place in the session alone."""
 
-    def __init__(self, bits: int, channels: int, position: int) -> None:
+    def __init__(self, bits: int, channels: int, position: int, stream: int) -> None:
         self._full_scale = 2 ** (bits - 1)
-        self._noise = np.random.PCG64(DITHER_SEED)
+        self._noise = np.random.PCG64(np.random.SeedSequence([DITHER_SEED, stream]))
         self._noise.advance(position * channels)
 
     def quantise(self, samples: np.ndarray) -> np.ndarray:
@@ -40,9 +40,9 @@ class _Writer:
     """What both writers share.
 
     `target` is a path, or a binary stream that gets the file on `close`. `bits` is "16" or "24" (integers with
-    triangular dither of one step either way, seeded by the place in the session, where the file starts at
-    sample `position`) or "32f" (float). `peak` is the largest sample written so far, `clipped` the number of
-    samples beyond the full scale of integers.
+    triangular dither of one step either way, seeded by the place in the session, where the file starts at sample
+    `position`, and by `stream`, so that files that will be summed have dithers of their own) or "32f" (float). `peak`
+    is the largest sample written so far, `clipped` the number of samples beyond the full scale of integers.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class _Writer:
         tags: Mapping[str, str] | None = None,
         bext: Bext | None = None,
         position: int = 0,
+        stream: int = 0,
     ) -> None:
         self._check_bits(target, bits)
         self.rate = rate
@@ -64,7 +65,7 @@ class _Writer:
         self.frames = 0
         self.peak = 0.0
         self.clipped = 0
-        self._dither = None if bits == "32f" else _Dither(int(bits), channels, position)
+        self._dither = None if bits == "32f" else _Dither(int(bits), channels, position, stream)
         self._output = AtomicFile(target, force=force)
         with self._output.writing() as file:
             self._begin(file, tags or {}, bext)
@@ -242,6 +243,7 @@ def open_writer(
     tags: Mapping[str, str] | None = None,
     bext: Bext | None = None,
     position: int = 0,
+    stream: int = 0,
 ) -> WavWriter | FlacWriter:
     """The writer for a name's ending; streams, pipes and devices get WAV."""
     writer = WavWriter
@@ -252,7 +254,7 @@ def open_writer(
         if suffix not in (".wav", ".flac"):
             raise ParameterError(f"{target}: give a name that ends in .wav or .flac")
         writer = FlacWriter if suffix == ".flac" else WavWriter
-    return writer(target, rate, channels, bits, force=force, tags=tags, bext=bext, position=position)
+    return writer(target, rate, channels, bits, force=force, tags=tags, bext=bext, position=position, stream=stream)
 
 
 def write_audio(path: str | Path, samples: np.ndarray, rate: int, bits: str = "32f", *, force: bool = False) -> None:
