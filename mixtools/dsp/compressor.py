@@ -48,21 +48,28 @@ def compress(key, x, y, coefficients, phase, makeup, state):
         k = (phase + i) // GRID
         offset = (phase + i) - k * GRID
         m = min(n - i, GRID - offset)
-        for j in range(m):
-            level[j] = max(abs(np.float64(key[0, i + j])), LEVEL_FLOOR)
-        if channels == 2:
+        # Full stretches have loops of their own: the compiler unrolls those whose length it knows.
+        whole = m == GRID
+        row = key[0]
+        if whole:
+            for j in range(GRID):
+                level[j] = max(abs(np.float64(row[i + j])), LEVEL_FLOOR)
+        else:
             for j in range(m):
-                level[j] = max(abs(np.float64(key[1, i + j])), level[j])
-        level[m:] = LEVEL_FLOOR
+                level[j] = max(abs(np.float64(row[i + j])), LEVEL_FLOOR)
+        if channels == 2:
+            row = key[1]
+            for j in range(m):
+                level[j] = max(abs(np.float64(row[i + j])), level[j])
+        for j in range(m, GRID):
+            level[j] = LEVEL_FLOOR
         for j in range(GRID):
             exponent, mantissa = log2_of_bits(bits[j])
             bits[j] = mantissa
             target[j] = np.float64(exponent)
-        for j in range(GRID):
-            level[j] = target[j] + log2_of_mantissa(level[j])
         if steady:
             for j in range(GRID):
-                over = level[j] - threshold
+                over = target[j] + log2_of_mantissa(level[j]) - threshold
                 bent = min(max(over + half, 0.0), knee)
                 target[j] = slope * (bent * bent * bend + max(over - half, 0.0))
         else:
@@ -75,7 +82,12 @@ def compress(key, x, y, coefficients, phase, makeup, state):
                 attack[j] = begin[_ATTACK] + t * (end[_ATTACK] - begin[_ATTACK])
                 release[j] = begin[_RELEASE] + t * (end[_RELEASE] - begin[_RELEASE])
                 width = begin[_KNEE] + t * (end[_KNEE] - begin[_KNEE])
-                over = level[j] - begin[_THRESHOLD] - t * (end[_THRESHOLD] - begin[_THRESHOLD])
+                over = (
+                    target[j]
+                    + log2_of_mantissa(level[j])
+                    - begin[_THRESHOLD]
+                    - t * (end[_THRESHOLD] - begin[_THRESHOLD])
+                )
                 ratio = begin[_SLOPE] + t * (end[_SLOPE] - begin[_SLOPE])
                 bent = min(max(over + 0.5 * width, 0.0), width)
                 target[j] = ratio * (bent * bent * (0.5 / width) + max(over - 0.5 * width, 0.0))
@@ -103,12 +115,18 @@ def compress(key, x, y, coefficients, phase, makeup, state):
                 level[j] = held
         for j in range(GRID):
             octaves = raised[j] - level[j]
-            whole = np.rint(octaves)
-            gain[j] = exp2_of_fraction(octaves - whole)
-            gain_bits[j] += np.int64(whole) << 52
+            power = np.rint(octaves)
+            gain[j] = exp2_of_fraction(octaves - power)
+            gain_bits[j] += np.int64(power) << 52
         for c in range(channels):
-            for j in range(m):
-                y[c, i + j] = x[c, i + j] * gain[j]
+            source = x[c]
+            out = y[c]
+            if whole:
+                for j in range(GRID):
+                    out[i + j] = source[i + j] * gain[j]
+            else:
+                for j in range(m):
+                    out[i + j] = source[i + j] * gain[j]
         i += m
     state[0] = held
 

@@ -1,10 +1,13 @@
 """How much memory a render takes: 64 mono stems of 10 minutes at 48 kHz, and of an hour.
 
-python tests/bench/memory.py [MINUTES ...]     writes about 8 GiB of stems per 10 minutes, sparse where the disk can
+Every track has an equaliser, a compressor, a pan and a send to a room; the master has a compressor and a limiter.
+
+python tests/bench/memory.py [MINUTES ...]     writes 7 GiB of stems per 10 minutes, sparse where the disk can
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import struct
 import subprocess
@@ -12,6 +15,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from mixtools import Bus, Insert, Master, Mix, Track, write_mix
 
 RATE = 48000
 STEMS = 64
@@ -29,6 +34,17 @@ def silent_wav(path: Path, seconds: int) -> None:
         file.truncate(44 + size)
 
 
+def console() -> Mix:
+    chain = [
+        Insert("parametric_eq", {"low_shelf_gain_db": -3.0, "band2_gain_db": 2.0, "high_shelf_gain_db": 2.0}),
+        Insert("compressor", {"threshold_db": -24.0, "ratio": 3.0}),
+        Insert("pan", {"pan": 0.4}),
+    ]
+    tracks = [Track(f"{i:02d}.wav", chain=chain, sends={"room": -16.0}) for i in range(STEMS)]
+    master = Master([Insert("compressor", {"threshold_db": -12.0}), Insert("limiter")])
+    return Mix(tracks, {"room": Bus(chain=[Insert("convolution", {"ir": "hall"})])}, master)
+
+
 def main() -> None:
     minutes = [int(word) for word in sys.argv[1:]] or [10, 60]
     for length in minutes:
@@ -38,7 +54,9 @@ def main() -> None:
             for i in range(STEMS):
                 silent_wav(stems / f"{i:02d}.wav", 60 * length)
             began = time.perf_counter()
-            command = [sys.executable, "-m", "mixtools", "mix", str(stems), "-o", str(Path(folder) / "mix.wav"), "-q"]
+            write_mix(console(), Path(folder) / "mix.yaml")
+            command = [sys.executable, "-m", "mixtools", "mix", str(stems), "-p", str(Path(folder) / "mix.yaml")]
+            command += ["-o", str(Path(folder) / "mix.wav"), "-q"]
             with subprocess.Popen(command) as process:
                 _, status, usage = _wait(process)
             took = time.perf_counter() - began
@@ -49,8 +67,6 @@ def main() -> None:
 
 
 def _wait(process: subprocess.Popen) -> tuple[int, int, resource.struct_rusage]:
-    import os
-
     pid, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return pid, process.returncode, usage
