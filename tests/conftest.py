@@ -1,12 +1,8 @@
-"""What all tests share: closeness in dB, seeded test audio, and the real audio where it is."""
+"""What all tests share: closeness in dB, and seeded test audio."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
-import pytest
 
 
 def error_db(actual: np.ndarray, expected: np.ndarray) -> float:
@@ -28,12 +24,3 @@ def audio(seed: int, channels: int, n: int, dtype=np.float64) -> np.ndarray:
     x[:, n // 3] += 0.8
     x[:, -n // 10 :] = 0.0
     return x.astype(dtype)
-
-
-@pytest.fixture(scope="session")
-def real_audio() -> Path:
-    """The folder of real audio that MIXTOOLS_AUDIO names; tests that need it skip without."""
-    folder = os.environ.get("MIXTOOLS_AUDIO")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("MIXTOOLS_AUDIO names no folder of real audio")
-    return Path(folder)

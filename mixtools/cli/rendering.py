@@ -69,9 +69,10 @@ class Session:
 
     def console(self, report: Report, threads: int) -> Console:
         """The console, with every stem at its beginning."""
-        for name in sorted({track.file for track in self.mix.tracks}):
-            if self.stems[name].rate != self.rate:
-                report.note(f"{name}: {self.stems[name].rate} Hz, resampled to {self.rate} Hz")
+        names = sorted({track.file for track in self.mix.tracks})
+        for rate in sorted({self.stems[name].rate for name in names} - {self.rate}):
+            moved = ", ".join(name for name in names if self.stems[name].rate == rate)
+            report.note(f"{moved}: {rate} Hz, resampled to {self.rate} Hz")
         responses = {name: read_audio(path, LONGEST_RESPONSE_S) for name, path in self.impulse_files.items()}
         self.sources = [at_rate(reader(stem), self.rate) for stem in self.used]
         with _named(self.shown):
