@@ -107,7 +107,13 @@ def main() -> None:
     with suppress(ValueError, AttributeError):
         # So that being told to stop cleans up like an interrupt does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(run())
+    status = run()
+    if status is ExitStatus.INTERRUPTED:
+        # All is cleaned up by now. A library that was interrupted half way might still complain while Python ends.
+        with suppress(AttributeError, OSError):
+            sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 if __name__ == "__main__":
