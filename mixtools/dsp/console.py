@@ -95,13 +95,13 @@ class Chain:
             return self._stretch(x)
         y = np.empty((self.channels_out, x.shape[1]), x.dtype)
         for i in range(0, x.shape[1], STRETCH):
-            y[:, i : i + STRETCH] = self._stretch(x[:, i : i + STRETCH])
+            self._stretch(x[:, i : i + STRETCH], y[:, i : i + STRETCH])
         return y
 
-    def _stretch(self, x: np.ndarray) -> np.ndarray:
-        for processor in self.processors:
+    def _stretch(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        for processor in self.processors[:-1]:
             x = processor.process(x)
-        return x
+        return self.processors[-1].process(x, out) if self.processors else x
 
 
 @dataclass

@@ -54,15 +54,23 @@ class Processor:
         """
         return np.zeros((1, 0))
 
-    def process(self, x: np.ndarray) -> np.ndarray:
-        """Process the next block, (channels, n)."""
+    def process(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Process the next block, (channels, n), into `out` where it is given."""
         n = x.shape[1]
         if n == 0:
             return np.zeros((self.channels_out, 0), self.dtype)
         coefficients, phase = self.at(n)
-        y = self.run(np.ascontiguousarray(x, dtype=self.dtype), coefficients, phase)
+        y = self.run_into(out, np.ascontiguousarray(x, dtype=self.dtype), coefficients, phase)
         self.position += n
         return y
+
+    def run_into(self, out: np.ndarray | None, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
+        """As `run`; effects that can write straight into `out` do."""
+        y = self.run(x, coefficients, phase)
+        if out is None:
+            return y
+        out[:] = y
+        return out
 
     def run(self, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
         """Process (channels, n); the first sample stands `phase` samples behind the first control point."""
@@ -212,10 +220,20 @@ def multiply_ramps(x, y, ramps, phase):
             i = stop
 
 
-def ramped(x: np.ndarray, ramps: np.ndarray, phase: int) -> np.ndarray:
+def ramped(x: np.ndarray, ramps: np.ndarray, phase: int, out: np.ndarray | None = None) -> np.ndarray:
     """Multiply (channels, n) by gains (points, channels_out); a mono signal spreads to all of them."""
     if len(ramps) == 1:
-        return x * ramps[0][:, None].astype(x.dtype)
+        return np.multiply(x, ramps[0][:, None].astype(x.dtype), out=out)
     y = np.empty((ramps.shape[1], x.shape[1]), x.dtype)
     multiply_ramps(x, y, ramps, phase)
-    return y
+    if out is None:
+        return y
+    out[:] = y
+    return out
+
+
+class Fader(Processor):
+    """An effect that is nothing but a gain per channel: `coefficients` gives the gains."""
+
+    def run_into(self, out: np.ndarray | None, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
+        return ramped(x, coefficients, phase, out)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixtools.dsp.effect import Processor, amplitude, pure, ramped
+from mixtools.dsp.effect import Fader, amplitude, pure
 
 
-class Gain(Processor):
+class Gain(Fader):
     effect = "gain"
 
     def prepare(self) -> None:
@@ -16,9 +16,6 @@ class Gain(Processor):
     def coefficients(self, values: dict[str, np.ndarray]) -> np.ndarray:
         sign = -1.0 if self.controls["invert"] else 1.0
         return sign * amplitude(values["gain_db"])[:, None].repeat(self.channels, axis=1)
-
-    def run(self, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
-        return ramped(x, coefficients, phase)
 
 
 gain = pure(Gain)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixtools.dsp.effect import Processor, pure, ramped
+from mixtools.dsp.effect import Fader, pure
 
 
 def pan_gains(pan: np.ndarray, law: str) -> np.ndarray:
@@ -25,7 +25,7 @@ def balance_gains(pan: np.ndarray, law: str) -> np.ndarray:
     return np.minimum(1.0, pan_gains(pan, law) / pan_gains(np.asarray(0.5), law))
 
 
-class Pan(Processor):
+class Pan(Fader):
     effect = "pan"
 
     def prepare(self) -> None:
@@ -34,9 +34,6 @@ class Pan(Processor):
     def coefficients(self, values: dict[str, np.ndarray]) -> np.ndarray:
         gains = pan_gains if self.channels == 1 else balance_gains
         return gains(values["pan"], self.controls["law"])
-
-    def run(self, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
-        return ramped(x, coefficients, phase)
 
 
 pan = pure(Pan)
