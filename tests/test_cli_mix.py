@@ -1004,3 +1004,14 @@ def test_a_dry_run_finds_bad_samples(stems):
     result = run("mix", "stems", "--dry-run", "-q")
     assert result.code == 3 and "sample 100" in result.err
     assert snapshot() == before
+
+
+def test_a_song_folder_with_a_folder_of_stems_inside_is_said(stems):
+    Path("stems").rename("inner")
+    write("song/mix.wav", noise(100))
+    Path("inner").rename("song/stems")
+    result = done("song")
+    inner = Path("song") / "stems"
+    assert result.err.startswith(
+        f"mixtools: warning: song holds a folder of stems, which is left alone; give {inner} to mix those\n"
+    )

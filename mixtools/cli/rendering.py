@@ -94,6 +94,9 @@ def load(
 ) -> Session:
     """Open the stems, read the mix file, and match one to the other; without a mix file, sum the stems."""
     opened, broken = open_stems(stems)
+    inner = Path(stems[0]) / "stems"
+    if len(stems) == 1 and inner.is_dir():
+        report.warn(f"{stems[0]} holds a folder of stems, which is left alone; give {inner} to mix those")
     text = None
     shown = "stdin" if mix_file == STDIO else mix_file
     if mix_file is None:

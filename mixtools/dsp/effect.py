@@ -235,5 +235,8 @@ def ramped(x: np.ndarray, ramps: np.ndarray, phase: int, out: np.ndarray | None 
 class Fader(Processor):
     """An effect that is nothing but a gain per channel: `coefficients` gives the gains."""
 
+    def run(self, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
+        return ramped(x, coefficients, phase)
+
     def run_into(self, out: np.ndarray | None, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
         return ramped(x, coefficients, phase, out)
