@@ -1,7 +1,8 @@
-"""Eight doubles at once, for recursions that the compiler cannot vectorise by itself.
+"""Eight or two doubles at once, for recursions that the compiler cannot vectorise by itself.
 
 A `lanes` value lives in one vector register (or two, or four: LLVM splits it where registers are narrower). Used by
-the equaliser, where every lane is a section of the cascade, two samples behind the lane above it.
+the equaliser, where every lane is a section of the cascade, two samples behind the lane above it. A `pair` holds the
+two channels of a loudness meter.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ _INT32 = ir.IntType(32)
 
 
 class _Lanes(types.Type):
-    def __init__(self) -> None:
-        super().__init__(name=f"float64x{LANES}")
+    def __init__(self, width: int) -> None:
+        self.vector = ir.VectorType(ir.DoubleType(), width)
+        super().__init__(name=f"float64x{width}")
 
 
-lanes = _Lanes()
+lanes = _Lanes(LANES)
+pair = _Lanes(2)
 
 
 @register_model(_Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager, numba_type):
-        super().__init__(manager, numba_type, _VECTOR)
+        super().__init__(manager, numba_type, numba_type.vector)
 
 
 def _row_pointer(context, builder, array_type, array, row):
@@ -69,7 +72,7 @@ def store(_typing, array, row, value):
 @intrinsic
 def multiply(_typing, a, b):
     """a * b."""
-    return lanes(lanes, lanes), lambda context, builder, signature, args: builder.fmul(*args)
+    return a(a, a), lambda context, builder, signature, args: builder.fmul(*args)
 
 
 @intrinsic
@@ -77,11 +80,11 @@ def multiply_add(_typing, a, b, c):
     """a * b + c, rounded once where the machine can."""
 
     def generate(context, builder, signature, args):
-        function_type = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        function = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.fmuladd.v{LANES}f64")
-        return builder.call(function, args)
+        function_type = ir.FunctionType(a.vector, [a.vector] * 3)
+        name = f"llvm.fmuladd.v{a.vector.count}f64"
+        return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), args)
 
-    return lanes(lanes, lanes, lanes), generate
+    return a(a, a, a), generate
 
 
 @intrinsic
@@ -116,3 +119,25 @@ def where_between(_typing, key, above, upto, inside, outside):
         return builder.select(builder.and_(low, high), args[3], args[4])
 
     return lanes(lanes, types.float64, types.float64, lanes, lanes), generate
+
+
+@intrinsic
+def paired(_typing, first, second):
+    """Two numbers side by side."""
+
+    def generate(context, builder, signature, args):
+        one = builder.insert_element(ir.Constant(pair.vector, ir.Undefined), args[0], ir.Constant(_INT32, 0))
+        return builder.insert_element(one, args[1], ir.Constant(_INT32, 1))
+
+    return pair(types.float64, types.float64), generate
+
+
+@intrinsic
+def parted(_typing, value):
+    """The two numbers of a pair."""
+
+    def generate(context, builder, signature, args):
+        parts = [builder.extract_element(args[0], ir.Constant(_INT32, i)) for i in range(2)]
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return types.UniTuple(types.float64, 2)(pair), generate

@@ -76,3 +76,31 @@ def true_peaks(x, quiet, peaks):
                 for j in range(m):
                     peaks[i + j] = max(peaks[i + j], abs(values[j]))
         i += m
+
+
+@kernel
+def highest_peaks(x, sample_peak, true_peak):
+    """The largest sample and true peak of x (channels, n + 11), which begins with 11 samples of history, or those given.
+
+    Stretches that cannot exceed what was found already are not interpolated.
+    """
+    values = np.empty(GRID)
+    n = x.shape[1] - (TAPS - 1)
+    for c in range(x.shape[0]):
+        for i in range(0, n, GRID):
+            m = min(GRID, n - i)
+            largest = 0.0
+            for j in range(m + TAPS - 1):
+                largest = max(largest, abs(np.float64(x[c, i + j])))
+            sample_peak = max(sample_peak, largest)
+            if largest * HIGHEST_GAIN <= true_peak:
+                continue
+            true_peak = max(true_peak, largest)
+            for p in range(4):
+                values[:] = 0.0
+                for k in range(TAPS):
+                    for j in range(m):
+                        values[j] += PHASES[p, k] * x[c, i + j + TAPS - 1 - k]
+                for j in range(m):
+                    true_peak = max(true_peak, abs(values[j]))
+    return sample_peak, true_peak

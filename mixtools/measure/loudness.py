@@ -1,4 +1,4 @@
-"""Integrated loudness after ITU-R BS.1770-4, block by block in bounded memory."""
+"""Loudness after ITU-R BS.1770-4 and EBU R 128 (Tech 3341, Tech 3342), block by block in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import math
 
 import numpy as np
 
-from mixtools.dsp.biquads import BiquadCascade
+from mixtools.dsp.compiled import TINY, kernel
+from mixtools.dsp.lanes import multiply, multiply_add, paired, parted
 
 ABSOLUTE_GATE_LUFS = -70.0
 RELATIVE_GATE_LU = -10.0
+RANGE_GATE_LU = -20.0
+RANGE_PERCENT = 10, 95
 OFFSET_LUFS = -0.691
-HOP_S = 0.1
-HOPS_IN_A_BLOCK = 4
+SLOT_S = 0.01
+"""Momentary and short-term windows move by this much: Tech 3341's bursts stand anywhere, and have to be met."""
+SLOTS_IN_A_HOP = 10
+SLOTS_IN_A_BLOCK = 40
+"""400 ms, a gating block and the momentary window."""
+SLOTS_IN_SHORT_TERM = 300
 
 
 def k_weighting(rate: float) -> np.ndarray:
@@ -39,6 +46,55 @@ def k_weighting(rate: float) -> np.ndarray:
     return np.array([shelf, high_pass])
 
 
+@kernel
+def weighted_energies(x, sections, state, ends, energies):
+    """Add the energy of x (channels, n) after two biquads to energies, one per stretch that ends at `ends`.
+
+    Both channels side by side (a mono signal twice, and halved), in state-space form, whose way from one state to the
+    next is a single multiply-add. state: (4, 2).
+    """
+    b0, b1, b2, a1, a2 = sections[0]
+    d0, d1, d2, e1, e2 = sections[1]
+    from_input = paired(b0, b0)
+    input_to_s = paired(b1 - a1 * b0, b1 - a1 * b0)
+    input_to_u = paired(b2 - a2 * b0, b2 - a2 * b0)
+    s_to_s = paired(-a1, -a1)
+    s_to_u = paired(-a2, -a2)
+    from_between = paired(d0, d0)
+    between_to_v = paired(d1 - e1 * d0, d1 - e1 * d0)
+    between_to_w = paired(d2 - e2 * d0, d2 - e2 * d0)
+    v_to_v = paired(-e1, -e1)
+    v_to_w = paired(-e2, -e2)
+    left = x[0]
+    right = x[x.shape[0] - 1]
+    share = 0.5 * x.shape[0]
+    s = paired(state[0, 0], state[0, 1])
+    u = paired(state[1, 0], state[1, 1])
+    v = paired(state[2, 0], state[2, 1])
+    w = paired(state[3, 0], state[3, 1])
+    begin = 0
+    for k in range(ends.size):
+        energy = paired(0.0, 0.0)
+        for i in range(begin, ends[k]):
+            value = paired(np.float64(left[i]), np.float64(right[i]))
+            between = multiply_add(from_input, value, s)
+            t = multiply_add(input_to_s, value, u)
+            u = multiply_add(s_to_u, s, multiply(input_to_u, value))
+            s = multiply_add(s_to_s, s, t)
+            weighted = multiply_add(from_between, between, v)
+            t = multiply_add(between_to_v, between, w)
+            w = multiply_add(v_to_w, v, multiply(between_to_w, between))
+            v = multiply_add(v_to_v, v, t)
+            energy = multiply_add(weighted, weighted, energy)
+        begin = ends[k]
+        one, other = parted(energy)
+        energies[k] += share * (one + other)
+    state[0, 0], state[0, 1] = parted(s)
+    state[1, 0], state[1, 1] = parted(u)
+    state[2, 0], state[2, 1] = parted(v)
+    state[3, 0], state[3, 1] = parted(w)
+
+
 def loudness_of(power: float) -> float:
     """LUFS of a mean square after weighting, summed over the channels."""
     return OFFSET_LUFS + 10.0 * math.log10(power)
@@ -50,41 +106,90 @@ def power_of(lufs: float) -> float:
 
 
 class LoudnessMeter:
-    """Takes mono or stereo audio (channels, n) in blocks of any size, and keeps one power per 100 ms."""
+    """Takes mono or stereo audio (channels, n) in blocks of any size, and keeps one power per 10 ms.
 
-    def __init__(self, rate: float, channels: int):
-        self._filter = BiquadCascade(k_weighting(rate), channels)
+    `dual_mono` counts a mono signal as what two loudspeakers make of it, 3 LU louder.
+    """
+
+    def __init__(self, rate: float, channels: int, dual_mono: bool = False):
         self._rate = rate
-        self._powers: list[float] = []
-        self._energy = 0.0
-        self._count = 0
+        self._weight = 2.0 if dual_mono and channels == 1 else 1.0
+        self._sections = k_weighting(rate)
+        self._state = np.zeros((4, 2))
+        self._position = 0
+        self._energies: list[np.ndarray] = []
+        self._open = 0.0
 
     def add(self, x: np.ndarray) -> None:
-        squares = (self._filter.process(x.astype(np.float64)) ** 2).sum(axis=0)
-        at = 0
-        while at < len(squares):
-            take = min(self._hop() - self._count, len(squares) - at)
-            self._energy += float(squares[at : at + take].sum())
-            self._count += take
-            at += take
-            if self._count == self._hop():
-                self._powers.append(self._energy / self._count)
-                self._energy = 0.0
-                self._count = 0
+        n = x.shape[1]
+        ends = self._slot_ends(n)
+        energies = np.zeros(len(ends) + 1)
+        weighted_energies(x, self._sections, self._state, np.append(ends, n), energies)
+        self._state[np.abs(self._state) < TINY] = 0.0
+        energies[0] += self._open
+        self._open = energies[-1]
+        self._energies.append(energies[:-1])
+        self._position += n
 
-    def _hop(self) -> int:
-        k = len(self._powers)
-        return round((k + 1) * HOP_S * self._rate) - round(k * HOP_S * self._rate)
+    def _slot_ends(self, n: int) -> np.ndarray:
+        """Where 10 ms are over within the next n samples."""
+        slot = SLOT_S * self._rate
+        ends = np.rint(np.arange(int(self._position / slot), int((self._position + n) / slot) + 2) * slot)
+        ends = ends.astype(np.int64) - self._position
+        return ends[(ends > 0) & (ends <= n)]
+
+    def _powers(self, slots: int, step: int) -> np.ndarray:
+        """The mean power of every whole window of so many 10 ms, `step` apart."""
+        self._energies = [np.concatenate([np.zeros(0), *self._energies])]
+        window = np.full(slots, self._weight / (slots * SLOT_S * self._rate))
+        energies = self._energies[0]
+        return np.convolve(energies, window, mode="valid")[::step] if len(energies) >= slots else np.zeros(0)
 
     @property
     def integrated_lufs(self) -> float | None:
         """Gated loudness; None when nothing is louder than the absolute gate, or the audio is shorter than 400 ms."""
-        if len(self._powers) < HOPS_IN_A_BLOCK:
-            return None
-        window = np.ones(HOPS_IN_A_BLOCK) / HOPS_IN_A_BLOCK
-        blocks = np.convolve(self._powers, window, mode="valid")
+        blocks = self._powers(SLOTS_IN_A_BLOCK, SLOTS_IN_A_HOP)
         loud = blocks[blocks > power_of(ABSOLUTE_GATE_LUFS)]
         if not loud.size:
             return None
         gate = power_of(loudness_of(loud.mean()) + RELATIVE_GATE_LU)
         return loudness_of(loud[loud > gate].mean())
+
+    @property
+    def range_lu(self) -> float | None:
+        """Loudness range (Tech 3342); None when no 3 s are louder than the absolute gate."""
+        windows = self._powers(SLOTS_IN_SHORT_TERM, SLOTS_IN_A_HOP)
+        loud = windows[windows > power_of(ABSOLUTE_GATE_LUFS)]
+        if not loud.size:
+            return None
+        gate = power_of(loudness_of(loud.mean()) + RANGE_GATE_LU)
+        low, high = np.percentile(loud[loud > gate], RANGE_PERCENT, method="nearest")
+        return loudness_of(high) - loudness_of(low)
+
+    @property
+    def momentary_max_lufs(self) -> float | None:
+        """The loudest 400 ms; None for silence and for less than 400 ms."""
+        return _highest(self._powers(SLOTS_IN_A_BLOCK, 1))
+
+    @property
+    def short_term_max_lufs(self) -> float | None:
+        """The loudest 3 s; None for silence and for less than 3 s."""
+        return _highest(self._powers(SLOTS_IN_SHORT_TERM, 1))
+
+    def momentary_lufs(self) -> np.ndarray:
+        """Loudness of 400 ms ending 0.4 s, 0.41 s, … into the audio; minus infinity where there is silence."""
+        return _series(self._powers(SLOTS_IN_A_BLOCK, 1))
+
+    def short_term_lufs(self) -> np.ndarray:
+        """Loudness of 3 s ending 3 s, 3.01 s, … into the audio; minus infinity where there is silence."""
+        return _series(self._powers(SLOTS_IN_SHORT_TERM, 1))
+
+
+def _highest(powers: np.ndarray) -> float | None:
+    highest = powers.max(initial=0.0)
+    return loudness_of(highest) if highest > 0.0 else None
+
+
+def _series(powers: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return OFFSET_LUFS + 10.0 * np.log10(powers)
