@@ -191,7 +191,7 @@ def test_a_device_is_no_stem(kick):
 # Outputs
 
 
-IS_INPUT = "is an input of this mix; give another name for the output"
+IS_INPUT = "is an input of this run; give another name for the output"
 
 
 @pytest.mark.parametrize("force", [(), ("--force",)], ids=["", "--force"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
-import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,7 +85,11 @@ def modules_loaded_by(code: str) -> set[str]:
     return {name.split(".")[0] for name in done.stderr.splitlines()}
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["mix", "--help"], ["--version"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--help"], ["--version"], *([name, "--help"] for name in typer.main.get_command(app).commands)],
+    ids=" ".join,
+)
 def test_help_loads_nothing_heavy(arguments):
     assert not HEAVY & modules_loaded_by(f"from mixtools.cli.main import run\nrun({arguments!r})")
 
@@ -171,15 +176,25 @@ def test_the_man_page_of_the_mix_file_shows_a_mix_file():
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """The example's stems and mix file, and another take of two of them."""
+def made(tmp_path_factory):
+    """What the examples work on: stems and a mix file, another take of them, a mix, and a record to compare with."""
     folder = tmp_path_factory.mktemp("example")
     run = [sys.executable, str(ROOT / "examples" / "song.py"), "stems"]
     subprocess.run(run, cwd=folder, check=True, capture_output=True, timeout=300)
     (folder / "mix.yaml").write_text((ROOT / "examples" / "mix.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "take2").mkdir()
     for stem in (folder / "stems").iterdir():
-        (folder / "take2" / stem.name.replace(".wav", "_02.wav")).write_bytes(stem.read_bytes())
+        os.link(stem, folder / "take2" / stem.name.replace(".wav", "_02.wav"))
+    shell("mixtools mix stems/ -p mix.yaml -o rough.wav", folder)
+    shell("mixtools mix stems/ -o ref.wav", folder)
+    return folder
+
+
+@pytest.fixture
+def workplace(made, tmp_path):
+    """A place of one's own with all that in it."""
+    folder = tmp_path / "workplace"
+    shutil.copytree(made, folder, copy_function=os.link)
     return folder
 
 
@@ -207,13 +222,11 @@ def examples():
 @pytest.mark.skipif(sys.platform == "win32", reason="the examples are for a POSIX shell")
 @pytest.mark.parametrize("line", list(examples()))
 def test_examples_of_the_man_pages_run(line, workplace):
-    for word in shlex.split(line):
-        if word.endswith((".wav", ".flac")) and "*" not in word and "/" not in word:
-            (workplace / word).unlink(missing_ok=True)
-    (workplace / "mix.wav").unlink(missing_ok=True)
+    if "| jq" in line and not shutil.which("jq"):
+        pytest.skip("needs jq")
     output = shell(line, workplace)
     assert "Traceback" not in output
-    assert "mixtools: " in output or "would write" in output
+    assert output.strip(), "it says nothing"
 
 
 def sessions():
@@ -234,12 +247,10 @@ def steady(text: str) -> str:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the sessions are for a POSIX shell")
-def test_sessions_of_the_readme(workplace, tmp_path):
-    for name in ("stems", "mix.yaml"):
-        (tmp_path / name).symlink_to(workplace / name)
+def test_sessions_of_the_readme(workplace):
     ran = 0
     for command, expected in sessions():
-        assert steady(shell(command, tmp_path)) == steady(expected), command
+        assert steady(shell(command, workplace)) == steady(expected), command
         ran += 1
     assert ran >= 5
 

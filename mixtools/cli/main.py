@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 import mixtools
+from mixtools.cli.loudnorm import loudnorm
 from mixtools.cli.mix import mix
 from mixtools.cli.report import say
 from mixtools.errors import ExitStatus, MixtoolsError
@@ -27,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(mix)
+app.command()(loudnorm)
 
 _UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
 
@@ -75,8 +77,8 @@ def run(arguments: list[str] | None = None) -> ExitStatus:
     except _ClickException as error:
         say(_one_line(error.format_message()))
         return ExitStatus.BAD_PARAMETERS
-    except (KeyboardInterrupt, typer.Abort):
-        say("interrupted; nothing was written")
+    except (KeyboardInterrupt, typer.Abort) as interrupt:
+        say(str(interrupt) or "interrupted; nothing was written")
         return ExitStatus.INTERRUPTED
     except BrokenPipeError:
         _forget_stdout()

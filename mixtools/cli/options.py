@@ -22,6 +22,19 @@ LATEST_S = 86400.0
 """A day: no mix is longer."""
 
 
+def number(control: Control) -> Callable[[str], float]:
+    """Reads a number within a control's range."""
+
+    def parse(text: str) -> float:
+        try:
+            return control.check(float(text), control.name)
+        except ValueError:
+            found = shown(text) if text else "empty"
+            raise ParameterError(f"{control.name} is {found}; give a number, {control.range}") from None
+
+    return parse
+
+
 def _whole(control: Control) -> Callable[[str], int]:
     """Reads a whole number within a control's range."""
 
@@ -42,6 +55,30 @@ Stems = Annotated[
         help="A folder of stems, or the files themselves, or [bold]synth:SEED[/bold] for a synthesised song.",
         show_default=False,
     ),
+]
+AudioFiles = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILES...",
+        help="Audio files, folders of them, or [bold]-[/bold] for stdin.",
+        show_default=False,
+    ),
+]
+Csv = Annotated[bool, typer.Option("--csv", help="Write CSV to stdout, one line per file.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        metavar="N",
+        parser=_whole(Control("--jobs", "", None, 1, 1024, kind="whole")),
+        help="Files to work on at once; as many as there are cores unless given. The result is the same.",
+        show_default=False,
+    ),
+]
+DualMono = Annotated[
+    bool,
+    typer.Option("--dual-mono", help="Count a mono file as what two loudspeakers make of it, 3 LU louder."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs that are there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -13,12 +12,13 @@ from typing import Any
 
 from mixtools import __version__
 from mixtools.cli.options import STDIO
+from mixtools.cli.outputs import make_folder, refuse_inputs, refuse_twins, warn_of_clipping
 from mixtools.cli.report import Report, stdin_bytes, stdout_bytes
 from mixtools.controls import ROOMS
 from mixtools.dsp.console import BLOCK, Console, seconds_to_samples
-from mixtools.errors import OutputError, ParameterError
+from mixtools.errors import ParameterError
 from mixtools.files.mixfile import LARGEST_BYTES, decode, format_mix, parse_mix, read_text
-from mixtools.files.outputs import AtomicFile, is_device
+from mixtools.files.outputs import AtomicFile
 from mixtools.files.reading import read_audio
 from mixtools.files.stems import Stem, agreed_bext, agreed_tags, at_rate, open_stems, reader
 from mixtools.files.writing import open_writer
@@ -205,11 +205,11 @@ def write(
     paths = {key: outputs.stems / name for key, name in names.items()}
     written.parts = list(paths.values())
     mix_files = [name for name in (session.mix_file,) if name not in (None, STDIO)]
-    _refuse_inputs([outputs.mix, *written.parts], [*session.inputs, *mix_files])
-    _refuse_inputs([outputs.mix_file], session.inputs)
+    refuse_inputs([outputs.mix, *written.parts], [*session.inputs, *mix_files])
+    refuse_inputs([outputs.mix_file], session.inputs)
     copies = _impulse_copies(session, outputs)
-    _refuse_inputs(copies.values(), session.inputs)
-    _refuse_twins([outputs.mix, *written.parts, outputs.mix_file, *copies.values()])
+    refuse_inputs(copies.values(), session.inputs)
+    refuse_twins([outputs.mix, *written.parts, outputs.mix_file, *copies.values()])
     if stop <= first:
         if end is not None:
             raise ParameterError(f"--end is {end:g}, less than a sample after --start {start:g}; give a later end")
@@ -226,7 +226,7 @@ def write(
         target = stdout_bytes() if outputs.mix == STDIO else outputs.mix
         sink = closing.enter_context(open_writer(target, session.rate, 2, outputs.mix_bits, **keywords))
         if outputs.stems:
-            _make_folder(outputs.stems, closing)
+            make_folder(outputs.stems, "--stems-out", closing)
         parts = {
             key: closing.enter_context(open_writer(path, session.rate, 2, part_bits, stream=stream, **keywords))
             for stream, (key, path) in enumerate(paths.items(), 1)
@@ -247,7 +247,8 @@ def write(
         written.clipped = sink.clipped
     if not dry_run:
         for name, writer in [(outputs.mix, sink), *((str(paths[key]), part) for key, part in parts.items())]:
-            _warn_of_clipping(report, "stdout" if name == STDIO else name, writer)
+            shown = "stdout" if name == STDIO else name
+            warn_of_clipping(report, shown, writer, "lower the master by {:.1f} dB, limit it")
     return written
 
 
@@ -256,45 +257,6 @@ def _read_through(stem: Stem) -> None:
     with stem:
         while stem.read(BLOCK).shape[1]:
             pass
-
-
-def _refuse_inputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path]) -> None:
-    """No output may be one of the inputs, not even with --force."""
-    read = {os.path.realpath(path): path for path in inputs}
-    for output in outputs:
-        if output not in (None, STDIO) and os.path.realpath(output) in read:
-            raise ParameterError(f"{output} is an input of this mix; give another name for the output")
-
-
-def _refuse_twins(outputs: list[str | Path | None]) -> None:
-    """No two outputs may be one file."""
-    places: dict[str, str | Path] = {}
-    for output in outputs:
-        if output not in (None, STDIO):
-            place = os.path.realpath(output)
-            if place in places and not is_device(output):
-                raise ParameterError(f"{output} would be written twice; give every output its own name")
-            places[place] = output
-
-
-def _make_folder(folder: Path, closing: contextlib.ExitStack) -> None:
-    """Make a folder for outputs; it goes again if nothing comes to lie in it."""
-    if folder.is_dir():
-        return
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        raise ParameterError(f"{folder} is a file; give a folder for --stems-out") from None
-    except FileNotFoundError:
-        raise ParameterError(f"{folder}: the folder {folder.parent} does not exist; create it") from None
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error.strerror}") from None
-
-    def remove_if_empty() -> None:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-    closing.callback(remove_if_empty)
 
 
 def _impulse_copies(session: Session, outputs: Outputs) -> dict[str, Path]:
@@ -340,13 +302,3 @@ def _free_name(name: str, taken: Iterable[str]) -> str:
         number += 1
         name = f"{base}_{number}{suffix}"
     return name
-
-
-def _warn_of_clipping(report: Report, name: str, writer: Any) -> None:
-    if writer.bits != "32f" and writer.clipped:
-        over = 20 * math.log10(writer.peak)
-        instead = "" if name.lower().endswith(".flac") else ", or give --bits 32f"
-        report.warn(
-            f"{name}: {writer.clipped} SAMPLES CLIPPED, the loudest by {over:.1f} dB; lower the master by "
-            f"{math.ceil(over * 10) / 10:.1f} dB, limit it{instead}"
-        )

@@ -92,7 +92,12 @@ def levels(peak_dbfs: float | None, integrated_lufs: float | None) -> str:
     if peak_dbfs is None:
         return "silence"
     loudness = "no LUFS (too short or too quiet)" if integrated_lufs is None else f"{integrated_lufs:.1f} LUFS"
-    return f"peak {peak_dbfs:+.1f} dBFS, {loudness}"
+    return f"peak {signed(peak_dbfs)} dBFS, {loudness}"
+
+
+def signed(db: float) -> str:
+    """dB for people, with a sign; never minus zero."""
+    return f"{round(db, 1) + 0.0:+.1f}"
 
 
 def count(number: int, thing: str) -> str:

@@ -59,6 +59,11 @@ def session_rate(asked: int | None, mix: Mix, rates: Iterable[int]) -> int:
     """The rate that is asked for, else the mix's, else the stems' most common one, the higher of two equally common."""
     if asked or mix.sample_rate:
         return asked or mix.sample_rate
+    return most_common_rate(rates)
+
+
+def most_common_rate(rates: Iterable[int]) -> int:
+    """The rate that most stems have, the higher of two equally common."""
     counts = Counter(rates)
     return max(counts, key=lambda rate: (counts[rate], rate))
 

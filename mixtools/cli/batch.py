@@ -1,0 +1,118 @@
+"""Many files in one run: what was named is found first, then worked on side by side, and told in order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import typer
+
+from mixtools.cli.options import STDIO
+from mixtools.cli.report import Report, say, stdin_bytes
+from mixtools.errors import ExitStatus, MixtoolsError, ParameterError
+from mixtools.files.reading import AudioFile, list_audio, spool
+
+Found = TypeVar("Found")
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file to read; `shown` is its name in messages."""
+
+    path: Path
+    shown: str
+
+    def open(self) -> AudioFile:
+        """The file, at its beginning."""
+        return AudioFile(self.path, self.shown)
+
+
+class _Stopped(Exception):
+    """The run is over: leave at once."""
+
+
+class Batch:
+    """The files of a run. A bad one among several is named, and the others go on; `failed` counts them."""
+
+    def __init__(self, inputs: list[Input], single: bool, report: Report):
+        self.inputs = inputs
+        self.single = single
+        self.failed = 0
+        self._report = report
+
+    def each(self, what: str, work: Callable[[Input, Progress], Found], jobs: int = 1) -> Iterator[tuple[Input, Found]]:
+        """Every input with what `work` finds, in order; `work` says which share of it is done, 0 to 1."""
+        shares = dict.fromkeys(range(len(self.inputs)), 0.0)
+        stopping = threading.Event()
+
+        def one(index: int) -> Found:
+            def progress(share: float) -> None:
+                if stopping.is_set():
+                    raise _Stopped
+                shares[index] = share
+                tell(round(1000 * sum(shares.values())))
+
+            found = work(self.inputs[index], progress)
+            shares[index] = 1.0
+            return found
+
+        workers = min(jobs, len(self.inputs))
+        with self._report.progress(what, 1000 * len(self.inputs)) as tell:
+            if workers == 1:
+                yield from self._told(lambda index: one(index))
+                return
+            pool = ThreadPoolExecutor(workers)
+            try:
+                futures = [pool.submit(one, index) for index in range(len(self.inputs))]
+                yield from self._told(lambda index: futures[index].result())
+            finally:
+                stopping.set()
+                pool.shutdown(cancel_futures=True)
+
+    def _told(self, found: Callable[[int], Found]) -> Iterator[tuple[Input, Found]]:
+        for index, item in enumerate(self.inputs):
+            try:
+                result = found(index)
+            except MixtoolsError as error:
+                if self.single:
+                    raise
+                say(str(error))
+                self.failed += 1
+                continue
+            yield item, result
+
+    def finish(self) -> None:
+        """End the run with the exit code that says whether all went well."""
+        if self.failed:
+            raise typer.Exit(ExitStatus.FAILED)
+
+
+@contextmanager
+def batch_of(arguments: list[str], report: Report) -> Iterator[Batch]:
+    """The files that arguments name: themselves, those of folders, and stdin, which is kept until the run is over."""
+    spooled: list[Path] = []
+    try:
+        inputs = []
+        for argument in arguments:
+            if argument == "":
+                raise ParameterError("a file's name is empty; give an audio file, a folder, or - for stdin")
+            if argument == STDIO:
+                if spooled:
+                    raise ParameterError("- is there twice; stdin can be read once")
+                spooled.append(spool(stdin_bytes()))
+                inputs.append(Input(spooled[0], "stdin"))
+            elif Path(argument).is_dir():
+                inputs += [Input(path, str(path)) for path in list_audio(argument)]
+            else:
+                inputs.append(Input(Path(argument), argument))
+        single = len(arguments) == 1 and not Path(arguments[0]).is_dir()
+        yield Batch(inputs, single, report)
+    finally:
+        for path in spooled:
+            path.unlink(missing_ok=True)
