@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 import mixtools
+from mixtools.cli.features import features
 from mixtools.cli.loudnorm import loudnorm
 from mixtools.cli.mix import mix
 from mixtools.cli.report import say
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(mix)
+app.command()(features)
 app.command()(loudnorm)
 
 _UsageError, _ClickException = typer.BadParameter.__mro__[1:3]

@@ -17,6 +17,10 @@ from mixtools import __version__
 from mixtools.cli.main import app
 from mixtools.controls import CHANNEL, EFFECTS, OFFSET_MS, SEND, Control, shown
 from mixtools.errors import ExitStatus
+from mixtools.measure.audio_features import AF_TERMS
+from mixtools.measure.catalogue import GROUPS, TABLE2, Feature
+from mixtools.measure.distance import ALIGNED
+from mixtools.measure.targets import TARGETS
 from mixtools.presets import PRESETS, BelowNyquist, Slot, Strip
 
 
@@ -100,6 +104,7 @@ def command_page(name: str, command: Any) -> str:
             "DESCRIPTION": paragraphs(f"{summary}\n\n{rest}\n\n{module.DESCRIPTION}"),
             "ARGUMENTS": arguments(command),
             "OPTIONS": options(command),
+            **{heading: body() for heading, body in _MORE.get(name, {}).items()},
             "EXAMPLES": examples,
             "EXIT STATUS": exit_status(),
             "SEE ALSO": "\\fBmixtools\\fR(1), \\fBmixtools\\-mixfile\\fR(5)",
@@ -214,6 +219,68 @@ def preset_tables() -> str:
         parts += strip_table("Tracks:", preset.track) + strip_table("Master:", preset.master)
     return "\n".join(parts)
 
+
+def feature_lists() -> str:
+    """Every feature of every group: what it tells, its equation, its source, when it is null."""
+    parts = []
+    for group in GROUPS.values():
+        parts += [f".SS {group.name}", roff(group.help)]
+        for feature in group.features:
+            several = f" ({feature.size} values)" if feature.size > 1 else ""
+            parts.append(tagged(feature.name + several, " ".join(_feature_lines(feature))))
+    return "\n".join(parts)
+
+
+def _feature_lines(feature: Feature) -> list[str]:
+    lines = [feature.help, f"Equation: {feature.equation}.", f"Source: {feature.source}."]
+    return lines + [feature.undefined] * bool(feature.undefined) + ["A value per frame with --frames."] * feature.series
+
+
+def comparison_lists() -> str:
+    """What `--against` says: Table II's features with their floors, the audio-feature loss, the metrics by sample."""
+    rows = [
+        [f"{group}.{feature.name}", f"{feature.floor:g}", feature.floor_why + "."]
+        for group, declared in TABLE2.items()
+        for feature in declared
+    ]
+    parts = [".SS Relative errors", paragraphs(_ERRORS), ".PP", table(["feature", "floor", "why"], rows, "l l lx")]
+    parts += [".SS Audio-feature loss", paragraphs(_LOSS)]
+    parts += [tagged(term.name, f"Weight {term.weight:g}. {term.help}") for term in AF_TERMS.values()]
+    parts += [".SS Sample by sample", paragraphs(_ALIGNED)]
+    for metric in ALIGNED.values():
+        null = f" Null {metric.undefined}." if metric.undefined else ""
+        parts.append(tagged(metric.name, f"{metric.help} Equation: {metric.equation}. Source: {metric.source}.{null}"))
+    return "\n".join(parts)
+
+
+def target_table() -> str:
+    """The presets of `loudnorm`."""
+    rows = [[name, f"{t.lufs:g}", f"{t.true_peak_dbtp:g}", t.source + "."] for name, t in TARGETS.items()]
+    return table(["preset", "LUFS", "dBTP", "who asks for it"], rows, "l l l lx")
+
+
+_ERRORS = """
+The relative error of a feature a against the reference's b is |a - b| / max(|b|, floor); the floor is for features
+that can be near 0. A group's figure is the mean over its features, the total the mean over all 23. A feature that is
+undefined in both has error 0; one that is undefined in only one of them leaves its error, its group and the total null.
+"""
+
+_LOSS = """
+Both signals are brought to -16 LUFS. Every term is a mean squared difference times its weight, and the total is their
+sum (equation 8 of Diff-MST). In the guarded loss, which is the one to quote, Bark bands are raised to 1e-4 of the
+reference's largest band before the logarithm; the paper's own adds 1e-8 to every band, so that an empty band can
+outweigh all others.
+"""
+
+_ALIGNED = """
+For files of equal length, and with --aligned; a is the file, b the reference. All channels together make one figure.
+"""
+
+_MORE = {
+    "features": {"FEATURES": feature_lists, "COMPARISON": comparison_lists},
+    "loudnorm": {"PRESETS": target_table},
+}
+"""Sections that only some commands' pages have."""
 
 _EXAMPLE = """\
 mixtools: 1                     # format version

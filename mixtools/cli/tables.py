@@ -10,6 +10,9 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
+WIDE = 400
+"""Columns of a table that nobody watches."""
+
 
 def flat(row: Row, before: str = "") -> dict[str, Any]:
     """Nested measures as one level: `group.feature`, and `group.feature_1` and so on for lists."""
@@ -29,6 +32,29 @@ def write_json(rows: Sequence[Row], single: bool) -> None:
     print(json.dumps(rows[0] if single and rows else rows, indent=2, allow_nan=False))
 
 
+def write_yaml(rows: Sequence[Row], single: bool) -> None:
+    """One mapping for one file, else a list of them."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.allow_unicode = True
+    yaml.width = 1 << 30
+    yaml.dump(rows[0] if single and rows else list(rows), sys.stdout)
+
+
+def write_series(name: str, series: Mapping[str, Any], heading: bool) -> None:
+    """Columns of numbers, one line per frame under the file's name; what is undefined is empty."""
+    import numpy as np
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if heading:
+        writer.writerow(["file", *series])
+    for values in zip(*(column.tolist() for column in series.values()), strict=True):
+        writer.writerow([name, *(value if np.isfinite(value) else "" for value in values)])
+
+
 def write_csv(rows: Iterable[Row]) -> None:
     """A heading, and one line per row; what is undefined is empty."""
     writer = None
@@ -40,18 +66,22 @@ def write_csv(rows: Iterable[Row]) -> None:
         writer.writerow({key: "" if value is None else value for key, value in line.items()})
 
 
-def write_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-    """A table for people, as wide as it has to be where stdout is no terminal."""
+def write_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", left: Sequence[int] = (0,)
+) -> None:
+    """A table for people, as wide as it has to be where stdout is no terminal; numbers stand to the right."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
+        table.add_column(name, justify="left" if i in left else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    terminal = sys.stdout.isatty()
-    console = Console(file=sys.stdout, highlight=False, width=None if terminal else 400)
+    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    if title:
+        console.print(Text(title, style="bold"))
     console.print(table)
+    console.print()
