@@ -57,7 +57,10 @@ def compare(estimate: Analyser, reference: Analyser) -> dict[str, Any]:
 
 
 def feature_vectors(source: Source, rate: int, progress: Progress = lambda share: None) -> Iterator[np.ndarray]:
-    """The feature vector of every 10 s of a source, and of a shorter one as a whole; silent stretches have none."""
+    """The feature vector of every 10 s of a source, and of a shorter one as a whole.
+
+    Silent stretches have none, nor has a source of less than 3 s, which has no loudness range.
+    """
     window = round(VECTOR_WINDOW_S * rate)
     for start in range(0, max(source.frames - window, 0) + 1, window):
         block = source.read(window)
