@@ -20,9 +20,13 @@ mix.master.chain.append(mixtools.Insert("limiter", {"ceiling_db": -1.0}))
 print(mixtools.format_mix(mix).splitlines()[0])
 
 mixed = mixtools.render(mix, song.stems, rate, threads=2)
-meter = mixtools.LoudnessMeter(rate, 2)
-meter.add(mixed)
-print(f"{mixed.shape[1] / rate:.1f} s, {meter.integrated_lufs:.1f} LUFS, peak {np.abs(mixed).max():.2f}")
+levels = mixtools.levels(mixed, rate)
+print(f"{mixed.shape[1] / rate:.1f} s, {levels.integrated_lufs:.1f} LUFS, true peak {levels.true_peak_dbtp:.1f} dBTP")
+
+# Measures are functions of arrays, too; the metrics take torch tensors as well, with gradients.
+quieter = mixtools.normalise(mixed, rate, target_lufs=-20.0)
+errors = mixtools.relative_errors(mixtools.features(quieter, rate), mixtools.features(mixed, rate))
+print(f"Table II's total {100 * errors['total']:.1f} %, MR-STFT {mixtools.mr_stft(quieter, mixed):.2f}")
 
 # Long or live material goes through a chain block by block; block sizes never change a sample.
 chain = mixtools.Chain([mixtools.Insert("saturation", {"drive_db": 12.0})], rate, channels=1)

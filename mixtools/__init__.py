@@ -36,10 +36,15 @@ _HOMES = {
     "mixtools.files.mixfile": ("format_mix", "parse_mix", "read_mix", "write_mix"),
     "mixtools.files.reading": ("read_audio",),
     "mixtools.files.writing": ("write_audio",),
-    "mixtools.measure.loudness": ("LoudnessMeter",),
+    "mixtools.measure.audio_features": ("audio_feature_loss", "audio_features"),
+    "mixtools.measure.distance": ("aligned", "esr", "mr_stft", "mss", "si_sdr_db", "sum_difference_mr_stft"),
+    "mixtools.measure.features": ("Analyser", "features", "relative_errors"),
+    "mixtools.measure.frechet": ("Gaussian", "frechet_distance"),
+    "mixtools.measure.levels": ("LevelMeter", "levels"),
     "mixtools.mix": ("Bus", "Insert", "Master", "Mix", "Track"),
     "mixtools.presets": ("PRESETS",),
     "mixtools.synth": ("finished_mix", "synth_song"),
+    "mixtools.tasks.loudnorm": ("normalise",),
     "mixtools.tasks.mix": ("equal_gain", "render"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

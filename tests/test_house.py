@@ -250,6 +250,8 @@ def steady(text: str) -> str:
 def test_sessions_of_the_readme(workplace):
     ran = 0
     for command, expected in sessions():
+        if "| jq" in command and not shutil.which("jq"):
+            continue
         assert steady(shell(command, workplace)) == steady(expected), command
         ran += 1
     assert ran >= 5

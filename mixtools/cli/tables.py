@@ -81,7 +81,9 @@ def write_table(
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDE)
-    if title:
-        console.print(Text(title, style="bold"))
-    console.print(table)
-    console.print()
+    with console.capture() as written:
+        if title:
+            console.print(Text(title, style="bold"))
+        console.print(table)
+        console.print()
+    print(written.get(), end="")  # rich has ideas of its own about broken pipes

@@ -1,0 +1,1 @@
+"""Learned models and their training; storage is handed in."""
