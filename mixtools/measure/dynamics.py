@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 
 from mixtools.measure.envelope import Histogram
-from mixtools.measure.loudness import SLOT_S, SLOTS_IN_A_BLOCK, SLOTS_IN_SHORT_TERM, LoudnessMeter
-from mixtools.measure.peaks import PeakMeter, decibels
+from mixtools.measure.levels import LevelMeter
+from mixtools.measure.loudness import SLOT_S, SLOTS_IN_A_BLOCK, SLOTS_IN_SHORT_TERM
+from mixtools.measure.peaks import decibels
 from mixtools.measure.spectral import mean_of_audible
 
 
@@ -42,8 +44,7 @@ class DynamicsMeter:
     """Takes audio (channels, n) in blocks of any size and measures all of the catalogue's loudness group."""
 
     def __init__(self, rate: int, channels: int):
-        self._loudness = LoudnessMeter(rate, channels)
-        self._peaks = PeakMeter(channels)
+        self._levels = LevelMeter(rate, channels)
         self._crests = CrestMeter(round(0.1 * rate)), CrestMeter(rate)
         self._histogram = Histogram()
         self._energy = 0.0
@@ -52,8 +53,7 @@ class DynamicsMeter:
     def add(self, x: np.ndarray) -> None:
         peaks = np.abs(x).max(axis=0)
         squares = (x**2).mean(axis=0)
-        self._loudness.add(x)
-        self._peaks.add(x)
+        self._levels.add(x)
         self._histogram.add(x.ravel())
         for meter in self._crests:
             meter.add(peaks, squares)
@@ -63,12 +63,7 @@ class DynamicsMeter:
     def measures(self) -> dict[str, float | None]:
         """None or NaN where undefined."""
         return {
-            "integrated_lufs": self._loudness.integrated_lufs,
-            "range_lu": self._loudness.range_lu,
-            "momentary_max_lufs": self._loudness.momentary_max_lufs,
-            "short_term_max_lufs": self._loudness.short_term_max_lufs,
-            "true_peak_dbtp": decibels(self._peaks.true_peak),
-            "sample_peak_dbfs": decibels(self._peaks.sample_peak),
+            **asdict(self._levels.levels),
             "rms_dbfs": decibels(math.sqrt(self._energy / max(self._length, 1))),
             "crest_100ms_db": self._crests[0].crest_db,
             "crest_1s_db": self._crests[1].crest_db,
@@ -78,8 +73,8 @@ class DynamicsMeter:
     def series(self, time_s: np.ndarray) -> dict[str, np.ndarray]:
         """The loudness of the windows that ended last at each time, NaN before the first and where there is silence."""
         return {
-            "momentary_lufs": _latest(self._loudness.momentary_lufs(), SLOTS_IN_A_BLOCK, time_s),
-            "short_term_lufs": _latest(self._loudness.short_term_lufs(), SLOTS_IN_SHORT_TERM, time_s),
+            "momentary_lufs": _latest(self._levels.loudness.momentary_lufs(), SLOTS_IN_A_BLOCK, time_s),
+            "short_term_lufs": _latest(self._levels.loudness.short_term_lufs(), SLOTS_IN_SHORT_TERM, time_s),
         }
 
 

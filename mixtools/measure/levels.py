@@ -23,24 +23,24 @@ class Levels:
 
 
 class LevelMeter:
-    """Takes mono or stereo audio (channels, n) in blocks of any size."""
+    """Takes mono or stereo audio (channels, n) in blocks of any size; `loudness` has the series, too."""
 
     def __init__(self, rate: float, channels: int, dual_mono: bool = False):
-        self._loudness = LoudnessMeter(rate, channels, dual_mono)
+        self.loudness = LoudnessMeter(rate, channels, dual_mono)
         self._peaks = PeakMeter(channels)
 
     def add(self, x: np.ndarray) -> None:
-        self._loudness.add(x)
+        self.loudness.add(x)
         self._peaks.add(x)
 
     @property
     def levels(self) -> Levels:
         """Of what was added so far."""
         return Levels(
-            self._loudness.integrated_lufs,
-            self._loudness.momentary_max_lufs,
-            self._loudness.short_term_max_lufs,
-            self._loudness.range_lu,
+            self.loudness.integrated_lufs,
+            self.loudness.momentary_max_lufs,
+            self.loudness.short_term_max_lufs,
+            self.loudness.range_lu,
             decibels(self._peaks.sample_peak),
             decibels(self._peaks.true_peak),
         )
