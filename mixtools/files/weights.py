@@ -23,7 +23,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     start = _start_of(path)
     if start[8:9] == b"{":
         state = _read_safetensors(path)
-    elif start.startswith((_ZIP, _PICKLE)):
+    elif start.startswith(_ZIP):
+        _check_archive(path)
+        state = _read_checkpoint(path)
+    elif start.startswith(_PICKLE):
         state = _read_checkpoint(path)
     else:
         raise ParameterError(f"{path} holds no weights; {_GIVE}")
@@ -58,11 +61,13 @@ def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def _read_checkpoint(path: str | Path) -> Any:
+    import warnings
+
     import torch
 
-    _check_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about oddities of a file that is refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what is damaged or hostile fails anywhere in the reader, in any way
         if code := re.search(r"GLOBAL (\S+)", str(error)):
             raise ParameterError(
@@ -73,10 +78,8 @@ def _read_checkpoint(path: str | Path) -> Any:
 
 def _check_archive(path: str | Path) -> None:
     """Refuse what would unpack to more than it may: PyTorch itself never compresses."""
-    from zipfile import BadZipFile, ZipFile, is_zipfile
+    from zipfile import BadZipFile, ZipFile
 
-    if not is_zipfile(path):
-        return
     try:
         with ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())

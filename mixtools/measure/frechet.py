@@ -41,4 +41,6 @@ def frechet_distance(p: Gaussian, q: Gaussian) -> float:
 
 def _root(covariance: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
+    # What rounding leaves of an eigenvalue of 0, and would grow under the root.
+    rounding = values[-1] * len(values) * np.finfo(values.dtype).eps
+    return (vectors * np.sqrt(np.where(values > rounding, values, 0.0))) @ vectors.T

@@ -1,4 +1,4 @@
-"""VGGish (Hershey et al. 2017): audio to embeddings of 128 numbers per 0.96 s, without the PCA of the AudioSet release."""
+"""VGGish (Hershey et al. 2017): 128 numbers per 0.96 s of audio, without the PCA of the AudioSet release."""
 
 from __future__ import annotations
 
