@@ -18,7 +18,6 @@ from mixtools.errors import ParameterError
 from mixtools.measure import distance
 from mixtools.measure.arrays import Resolution, magnitudes, stretches
 from mixtools.measure.audio_features import AF_TERMS, WIDEST, AudioFeatures, audio_feature_loss, audio_features
-from mixtools.measure.bark import filterbank
 from mixtools.measure.distance import (
     ALIGNED,
     DIFFMST_MR_STFT,
@@ -33,6 +32,7 @@ from mixtools.measure.distance import (
     si_sdr_db,
     sum_difference_mr_stft,
 )
+from mixtools.measure.filterbanks import bark_filterbank
 from mixtools.measure.frechet import Gaussian, frechet_distance
 
 RATE = 44100
@@ -298,7 +298,7 @@ def features_by_hand(x: np.ndarray, rate: float) -> dict:
     """Equations 3 to 7, (2, n)."""
     left, right = x
     rms = [math.sqrt(np.mean(y**2)) for y in x]
-    bank = filterbank(16385, rate)
+    bank = bark_filterbank(16385, rate)
     spectra = [stft_by_hand(y, 32768, 8192, 32768).mean(axis=0) for y in (left + right, left - right)]
     return {
         "rms": rms,

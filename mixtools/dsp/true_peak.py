@@ -80,7 +80,7 @@ def true_peaks(x, quiet, peaks):
 
 @kernel
 def highest_peaks(x, sample_peak, true_peak):
-    """The largest sample and true peak of x (channels, n + 11), which begins with 11 samples of history, or those given.
+    """The largest sample and true peak of x (channels, n + 11), or those given; x begins with 11 samples of history.
 
     Stretches that cannot exceed what was found already are not interpolated.
     """

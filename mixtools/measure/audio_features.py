@@ -103,7 +103,7 @@ class AudioFeatures:
 
 def audio_features(x: Array, rate: float) -> AudioFeatures:
     """Features of signals (..., 2, n), or of mono ones (..., 1, n) that count as two equal channels."""
-    from mixtools.measure.bark import filterbank
+    from mixtools.measure.filterbanks import bark_filterbank
 
     xp = namespace(x)
     n = x.shape[-1]
@@ -116,7 +116,7 @@ def audio_features(x: Array, rate: float) -> AudioFeatures:
         peaks.append(xp.max(xp.abs(piece), axis=-1))
     left, right = wide(x[..., 0, :]), wide(x[..., 1, :])
     spectra = [_mean_magnitudes(y) for y in (left + right, left - right)]
-    bank = like(filterbank(BARK_FFT // 2 + 1, rate), spectra[0])
+    bank = like(bark_filterbank(BARK_FFT // 2 + 1, rate), spectra[0])
     bands = xp.matmul(xp.stack(spectra, axis=-2), xp.permute_dims(bank, (1, 0)))
     return AudioFeatures.from_sums(energies, cross, xp.max(xp.stack(peaks), axis=0), bands, n)
 

@@ -100,7 +100,7 @@ def mcd(a: Array, b: Array, rate: float) -> Array:
     Their mean over frames is over all n of them (n - 1 is printed), their sum over j (k is printed) from 0 to 24. Which
     MFCCs is left open: librosa's in dB, whose distances have the size of the thesis's tables, several hundreds.
     """
-    from mixtools.measure.mel import mfcc
+    from mixtools.measure.cepstra import mfcc
 
     xp = namespace(a, b)
     difference = mfcc(a, rate, MCD_COEFFICIENTS) - mfcc(b, rate, MCD_COEFFICIENTS)

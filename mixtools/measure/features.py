@@ -10,10 +10,10 @@ import numpy as np
 from scipy.fft import rfft
 
 from mixtools.measure.audio_features import BARK_FFT, BARK_HOP, AudioFeatures
-from mixtools.measure.bark import filterbank
 from mixtools.measure.catalogue import GROUPS, TABLE2, Feature, chosen
 from mixtools.measure.dynamics import DynamicsMeter
 from mixtools.measure.envelope import EnvelopeMeter
+from mixtools.measure.filterbanks import bark_filterbank
 from mixtools.measure.frames import Framer, hann
 from mixtools.measure.loudness import LoudnessMeter
 from mixtools.measure.spectral import SpectralMeter, frame_size
@@ -36,7 +36,7 @@ class AudioFeatureMeter:
 
     def __init__(self, rate: float, channels: int):
         self._loudness = LoudnessMeter(rate, channels, dual_mono=True)
-        self._bank = filterbank(BARK_FFT // 2 + 1, rate)
+        self._bank = bark_filterbank(BARK_FFT // 2 + 1, rate)
         self._framer = Framer(BARK_FFT, BARK_HOP, 2, centred=True)
         self._window = hann(BARK_FFT)
         self._magnitudes = np.zeros((2, BARK_FFT // 2 + 1))

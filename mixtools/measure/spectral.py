@@ -7,8 +7,8 @@ import math
 import numpy as np
 from scipy.special import entr
 
-from mixtools.measure.bark import band_edges_hz, filterbank
 from mixtools.measure.catalogue import BARK_BANDS
+from mixtools.measure.filterbanks import bark_edges_hz, bark_filterbank
 from mixtools.measure.frames import hann
 
 AUDIBLE = 10.0 ** (-60.0 / 20.0)
@@ -115,8 +115,8 @@ class SpectralMeter:
     def _bark_db(self, frames: int) -> list[float]:
         # Parseval: the bins of one side, doubled, over the frame's size and the window's energy are a mean square.
         squares = 2.0 * self._powers / (self._size * (hann(self._size) ** 2).sum())
-        bands = filterbank(self._hz.size, self._rate) @ squares
-        defined = (bands > 0.0) & (band_edges_hz()[2:] <= self._rate / 2)
+        bands = bark_filterbank(self._hz.size, self._rate) @ squares
+        defined = (bands > 0.0) & (bark_edges_hz()[2:] <= self._rate / 2)
         levels = np.full(BARK_BANDS, np.nan)
         levels[defined] = 10.0 * np.log10(bands[defined] / frames)
         return levels.tolist()

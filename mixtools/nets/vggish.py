@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mixtools.errors import ParameterError
+from mixtools.measure.filterbanks import htk_mel, triangles
 from mixtools.measure.frames import hann
-from mixtools.measure.mel import htk_mel, triangles
 
 RATE_HZ = 16000
 WINDOW = 400
