@@ -12,11 +12,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import auraloss
 import numpy as np
 import pyloudnorm
+import torch
 from speed import race
 
 from mixtools import synth_song, write_audio
+from mixtools.measure.distance import MR_STFT, mr_stft
 from mixtools.measure.loudness import LoudnessMeter
 from mixtools.measure.peaks import PeakMeter
 
@@ -60,6 +63,22 @@ def command(*words):
     return run
 
 
+def with_gradients(distance):
+    """A distance between two tensors, forward and backward to the first."""
+
+    def run(x):
+        a = torch.from_numpy(x[:, : 10 * RATE]).clone().requires_grad_()
+        distance(a, torch.from_numpy(x[:, 10 * RATE : 20 * RATE])).backward()
+
+    return run
+
+
+def auraloss_mr_stft():
+    sizes, hops, windows = zip(*((r.size, r.hop, r.window) for r in MR_STFT), strict=True)
+    loss = auraloss.freq.MultiResolutionSTFTLoss(sizes, hops, windows)
+    return lambda a, b: loss(a[None], b[None])
+
+
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     x = song(600)
@@ -75,6 +94,14 @@ def main() -> None:
         x,
         rounds,
         {"pyloudnorm": 15.0},
+    )
+    torch.set_num_threads(2)
+    race(
+        "MR-STFT of 10 s stereo, forward and backward, 2 threads",
+        {"mixtools": with_gradients(mr_stft), "auraloss": with_gradients(auraloss_mr_stft())},
+        x,
+        rounds,
+        {"auraloss": 1.0},
     )
     one_core = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     os.environ |= one_core
