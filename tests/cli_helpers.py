@@ -153,13 +153,13 @@ def done(*arguments: str | Path, stdin: bytes = b"", new: tuple[str, ...] = ("mi
     return result
 
 
-def refused(line: str, *arguments: str | Path, code: int = 2, stdin: bytes = b"") -> None:
-    """A `mixtools mix` that has to end in this one line, and leave everything as it was.
+def refused(line: str, *arguments: str | Path, code: int = 2, stdin: bytes = b"", of: str = "mix") -> None:
+    """A command that has to end in this one line, and leave everything as it was.
 
     It is quiet, so that the line is all there is on stderr.
     """
     before = snapshot()
-    result = run("mix", "-q", *arguments, stdin=stdin)
+    result = run(of, "-q", *arguments, stdin=stdin)
     assert result.err == f"mixtools: {line}\n", f"{result.code}: {result.err}"
     assert (result.code, result.out) == (code, b""), result.code
     assert_unchanged(before)

@@ -93,7 +93,10 @@ def features(
         ),
     ] = None,
     frames: Annotated[
-        bool, typer.Option("--frames", help="Write what has a value per frame as CSV, one line per frame (23 ms).")
+        bool,
+        typer.Option(
+            "--frames", help="Write what has a value per frame (23 ms) as CSV, with loudness as of each time."
+        ),
     ] = False,
     sets: Annotated[
         list[str] | None,
@@ -129,7 +132,10 @@ def features(
     form = asked[0].removeprefix("--") if asked else "table"
     workers = options.thread_count(jobs)
     if sets:
-        _refuse_with_sets(sets, {"FILES": files, "--against": against, "--group": group, "--frames": frames})
+        _refuse_with_sets(
+            sets,
+            {"FILES": files, "--against": against, "--aligned": aligned, "--group": group, "--frames": frames},
+        )
         _compare_sets(report, sets, vggish, workers, form)
         return
     if vggish is not None:
@@ -193,9 +199,14 @@ def _write_frames(batch: Batch, names: list[str] | None, workers: int) -> None:
             return analyse(file, file.rate, names, progress)
 
     first = True
-    for item, analyser in batch.each("measuring", one, workers):
-        write_series(item.shown, analyser.series(), heading=first)
-        first = False
+    try:
+        for item, analyser in batch.each("measuring", one, workers):
+            write_series(item.shown, analyser.series(), heading=first)
+            first = False
+    except KeyboardInterrupt:
+        if first:
+            raise
+        raise KeyboardInterrupt("interrupted; not all was written") from None
 
 
 @dataclass
@@ -214,6 +225,7 @@ def _compare(
 ) -> None:
     from mixtools.cli.batch import batch_of
     from mixtools.files.stems import at_rate
+    from mixtools.measure.distance import ALIGNED
     from mixtools.tasks.features import COMPARED_GROUPS, analyse, compare
 
     if against == options.STDIO and "stdin" in [item.shown for item in batch.inputs]:
@@ -238,7 +250,7 @@ def _compare(
             kept = {group: {f.name: measures[group][f.name] for f in those} for group, those in chosen(names).items()}
             same = aligned or source.frames == length
             compared = {"reference": reference.shown} | compare(analyser, reference.analyser)
-            compared["aligned"] = _aligned(item, reference, report) if same else None
+            compared["aligned"] = _aligned(item, reference, report) if same else dict.fromkeys(ALIGNED)
             return facts | kept | {"against": compared}
 
         rows = [row for _, row in batch.each("comparing", one, workers)]
@@ -248,10 +260,10 @@ def _compare(
             _write(rows, batch.single, form)
 
 
-def _aligned(item: Input, reference: _Reference, report: Report) -> dict[str, float | None] | None:
+def _aligned(item: Input, reference: _Reference, report: Report) -> dict[str, float | None]:
     """The metrics sample by sample, up to the shorter one's end."""
     from mixtools.files.stems import at_rate
-    from mixtools.measure.distance import aligned
+    from mixtools.measure.distance import ALIGNED, aligned
 
     with item.open() as file, reference.item.open() as other:
         source = at_rate(file, reference.rate)
@@ -259,7 +271,7 @@ def _aligned(item: Input, reference: _Reference, report: Report) -> dict[str, fl
         if frames > LONGEST_ALIGNED_S * reference.rate:
             minutes = f"{LONGEST_ALIGNED_S / 60:g} min"
             report.note(f"{item.shown}: longer than {minutes}; not compared sample by sample")
-            return None
+            return dict.fromkeys(ALIGNED)
         if source.frames != other.frames:
             report.note(f"{item.shown}: compared up to {clock(frames / reference.rate)}, where the shorter one ends")
         return aligned(source.read(frames), other.read(frames), reference.rate)
@@ -278,10 +290,13 @@ def _compare_sets(report: Report, sets: list[str], weights: str | None, workers:
     import numpy as np
 
     from mixtools.cli.batch import batch_of
+    from mixtools.files.reading import list_audio
     from mixtools.tasks.features import distance_of_sets
 
     if form in ("csv", "frames"):
         raise ParameterError(f"--{form} is not for --set; give --json or --yaml")
+    for folder in sets:
+        list_audio(folder)  # names what is no folder of audio before any work
     embed, embedding = (_feature_vectors, "features") if weights is None else (_vggish(weights), weights)
     found = []
     failed = 0
@@ -323,14 +338,14 @@ def _feature_vectors(item: Input, progress: Progress) -> Sequence[Any]:
 def _vggish(weights: str) -> Callable[[Input, Progress], Sequence[Any]]:
     from mixtools.files.stems import at_rate
     from mixtools.files.weights import read_weights
-    from mixtools.nets.vggish import RATE, VGGish
+    from mixtools.nets.vggish import RATE_HZ, VGGish
 
-    network = VGGish.load(read_weights(weights))
+    network = VGGish.load(read_weights(weights), weights)
 
     def embed(item: Input, progress: Progress) -> Sequence[Any]:
         with item.open() as file:
-            source = at_rate(file, RATE)
-            return network.embed(source.read(source.frames).mean(axis=0))
+            source = at_rate(file, RATE_HZ)
+            return network.embed(source.read(source.frames))
 
     return embed
 
@@ -403,14 +418,13 @@ def _print_comparisons(rows: list[dict[str, Any]], reference: _Reference) -> Non
     cells = [
         [
             file,
-            *(_number(found["guarded"] and found["guarded"][term]) for term in [*AF_TERMS, "total"]),
-            _number(found["paper"] and found["paper"]["total"]),
+            *(_number(found["guarded"][term]) for term in [*AF_TERMS, "total"]),
+            _number(found["paper"]["total"]),
         ]
         for file, found in zip(files, losses, strict=True)
     ]
     write_table(["", *AF_TERMS, "total", "the paper's total"], cells, "Audio-feature loss, both at -16 LUFS")
-    if any(row["against"]["aligned"] for row in rows):
-        cells = [
-            [row["file"], *map(_number, (row["against"]["aligned"] or dict.fromkeys(ALIGNED)).values())] for row in rows
-        ]
+    metrics = [row["against"]["aligned"] for row in rows]
+    if any(found != dict.fromkeys(ALIGNED) for found in metrics):
+        cells = [[file, *map(_number, found.values())] for file, found in zip(files, metrics, strict=True)]
         write_table(["", *ALIGNED], cells, "Sample by sample")

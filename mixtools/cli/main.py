@@ -108,6 +108,9 @@ def _one_line(text: str) -> str:
 
 def main() -> None:
     """The console script."""
+    with suppress(AttributeError):
+        # A name that stdout has no letters for is shown somehow, rather than not at all.
+        sys.stdout.reconfigure(errors="backslashreplace")
     with suppress(ValueError, AttributeError):
         # So that being told to stop cleans up like an interrupt does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

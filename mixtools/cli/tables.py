@@ -10,8 +10,11 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
-WIDE = 400
-"""Columns of a table that nobody watches."""
+GAP = 3
+"""Spaces between the columns of a table."""
+
+LONGEST_NAME = 30
+"""In a terminal; longer ones are folded."""
 
 
 def flat(row: Row, before: str = "") -> dict[str, Any]:
@@ -69,21 +72,55 @@ def write_csv(rows: Iterable[Row]) -> None:
 def write_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", left: Sequence[int] = (0,)
 ) -> None:
-    """A table for people, as wide as it has to be where stdout is no terminal; numbers stand to the right."""
+    """A table for people; numbers stand to the right, texts to the left.
+
+    Where stdout is a terminal, columns that it has no room for come below, in tables of their own, and texts are
+    wrapped; elsewhere the table is as wide as it has to be.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i in left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    rows = list(rows)
+    room = Console(file=sys.stdout).width if sys.stdout.isatty() else None
+    texts = left[1:]
+    widths = [_width(column, room) for column in zip(head, *rows, strict=True)]
+    needed = sum(widths) + GAP * (len(widths) - 1)
+    console = Console(file=sys.stdout, highlight=False, width=room or max(needed, len(title), 1))
+    parts = [range(len(head))] if texts or room is None else _parts(widths, room)
     with console.capture() as written:
         if title:
             console.print(Text(title, style="bold"))
-        console.print(table)
-        console.print()
+        for part in parts:
+            table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+            for i in part:
+                justify = "left" if i in left else "right"
+                width = None if i in texts else widths[i]
+                table.add_column(Text(head[i]), justify=justify, overflow="fold", width=width)
+            for row in rows:
+                table.add_row(*(Text(row[i]) for i in part))
+            console.print(table)
+            console.print()
     print(written.get(), end="")  # rich has ideas of its own about broken pipes
+
+
+def _width(column: Sequence[str], room: int | None) -> int:
+    """How wide a column, its heading first, has to be: in a terminal long names are folded."""
+    from rich.cells import cell_len
+
+    widest = max(cell_len(line) for cell in column for line in cell.split("\n"))
+    return widest if room is None else min(widest, LONGEST_NAME)
+
+
+def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Which columns stand in one table after the other, so that each fits; the first, the names, in all of them."""
+    parts: list[list[int]] = []
+    used = room
+    for i, width in enumerate(widths[1:], 1):
+        if not parts or used + GAP + width > room:
+            parts.append([0])
+            used = widths[0]
+        parts[-1].append(i)
+        used += GAP + width
+    return parts

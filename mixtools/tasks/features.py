@@ -9,7 +9,7 @@ import numpy as np
 
 from mixtools.dsp.source import Source
 from mixtools.errors import AudioError
-from mixtools.measure.audio_features import audio_feature_loss
+from mixtools.measure.audio_features import AF_TERMS, audio_feature_loss
 from mixtools.measure.catalogue import TABLE2_GROUP
 from mixtools.measure.features import Analyser, relative_errors, vector
 from mixtools.measure.frechet import Gaussian, frechet_distance
@@ -43,12 +43,14 @@ def analyse(
 def compare(estimate: Analyser, reference: Analyser) -> dict[str, Any]:
     """Table II's relative errors, and Diff-MST's audio-feature loss per term, guarded and as the paper has it.
 
-    The loss is None where one of the two has no loudness to be brought to -16 LUFS from.
+    The loss and its terms are None where one of the two has no loudness to be brought to -16 LUFS from.
     """
     a, b = estimate.audio_features, reference.audio_features
-    losses: dict[str, Any] = {"guarded": None, "paper": None}
-    if a is not None and b is not None:
-        for name, guarded in (("guarded", True), ("paper", False)):
+    losses: dict[str, Any] = {}
+    for name, guarded in (("guarded", True), ("paper", False)):
+        if a is None or b is None:
+            losses[name] = dict.fromkeys([*AF_TERMS, "total"])
+        else:
             losses[name] = {term: float(value) for term, value in audio_feature_loss(a, b, guarded).items()}
     return {
         "relative_errors": relative_errors(estimate.measures(), reference.measures()),
@@ -77,6 +79,7 @@ def distance_of_sets(first: np.ndarray, second: np.ndarray, names: tuple[str, st
     for vectors, name in zip((first, second), names, strict=True):
         if len(vectors) < 2:
             raise AudioError(
-                f"{name}: holds too little sound for a Fréchet distance ({len(vectors)} vectors); give more files"
+                f"{name}: holds too little sound for a Fréchet distance"
+                f" ({len(vectors)} vector{'s' * (len(vectors) != 1)}); give more files"
             )
     return frechet_distance(Gaussian.of(first), Gaussian.of(second))
