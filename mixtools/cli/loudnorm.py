@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,6 +20,7 @@ from mixtools.measure.targets import TARGETS
 
 if TYPE_CHECKING:
     from mixtools.cli.batch import Batch, Input
+    from mixtools.files.reading import AudioFile
     from mixtools.tasks.loudnorm import Plan, Progress
 
 DESCRIPTION = """
@@ -147,8 +148,8 @@ def loudnorm(
             ceiling = next(
                 value for value in (true_peak, named and named.true_peak_dbtp, CEILING.default) if value is not None
             )
-            run = _Run(batch, report, wanted, ceiling, peak, dual_mono, output, bits, force, dry_run, workers)
-            run.do(together, json_)
+            run = _Run(batch, report, wanted, ceiling, peak, dual_mono, output, bits, force, dry_run, json_, workers)
+            run.do(together)
         batch.finish()
 
 
@@ -157,6 +158,8 @@ def _refuse_contradictions(
 ) -> None:
     if measure and output is not None:
         raise ParameterError("--measure writes no audio, but -o names some; give one of them")
+    if output == "":
+        raise ParameterError("-o is empty; give the name of a file or a folder, or - for stdout")
     if not measure and output is None:
         raise ParameterError("-o is missing; give the name of a file or a folder, or --measure")
     if csv and not measure:
@@ -172,6 +175,7 @@ def _refuse_contradictions(
 def _measure(batch: Batch, workers: int, together: bool, dual_mono: bool, json_: bool, csv: bool) -> None:
     """Levels of every file, or of the sum of all, on stdout."""
     from mixtools.cli.tables import write_csv, write_json, write_table
+    from mixtools.files.stems import at_rate
     from mixtools.tasks.loudnorm import Sum
     from mixtools.tasks.loudnorm import measure as levels_of
 
@@ -181,9 +185,9 @@ def _measure(batch: Batch, workers: int, together: bool, dual_mono: bool, json_:
             return facts | asdict(levels_of(file, file.rate, dual_mono, progress))
 
     if together:
-        sources, rate = _at_one_rate(batch)
-        summed = Sum([open_() for open_ in sources])
-        facts = {"file": f"sum of {len(sources)}", "seconds": summed.frames / rate, "sample_rate": rate}
+        rate = _common_rate(batch)
+        summed = Sum([at_rate(item.open(), rate) for item in batch.inputs])
+        facts = {"file": f"sum of {len(batch.inputs)}", "seconds": summed.frames / rate, "sample_rate": rate}
         rows = [facts | {"channels": summed.channels} | asdict(levels_of(summed, rate, dual_mono))]
     else:
         rows = [row for _, row in batch.each("measuring", one, workers)]
@@ -200,13 +204,11 @@ def _level(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
-def _at_one_rate(batch: Batch) -> tuple[Sequence[Callable[[], Any]], int]:
-    """Every file, at the rate that most of them have; one that cannot be read ends the run."""
-    from mixtools.files.stems import at_rate
+def _common_rate(batch: Batch) -> int:
+    """The rate that most of the files have; one that cannot be read ends the run."""
     from mixtools.tasks.mix import most_common_rate
 
-    rate = most_common_rate([item.open().rate for item in batch.inputs])
-    return [lambda item=item: at_rate(item.open(), rate) for item in batch.inputs], rate
+    return most_common_rate([item.open().rate for item in batch.inputs])
 
 
 class _Run:
@@ -224,6 +226,7 @@ class _Run:
         bits: str | None,
         force: bool,
         dry_run: bool,
+        json_: bool,
         workers: int,
     ):
         self._batch = batch
@@ -236,22 +239,24 @@ class _Run:
         self._bits = bits
         self._force = force
         self._dry_run = dry_run
+        self._json = json_
         self._workers = workers
         self._written: list[str] = []
 
-    def do(self, together: bool, json_: bool) -> None:
+    def do(self, together: bool) -> None:
         from mixtools.cli.outputs import make_folder, refuse_inputs, refuse_twins
         from mixtools.cli.tables import write_json
 
         into_folder = self._into_folder()
-        targets = {item: self._target_of(item, into_folder) for item in self._batch.inputs}
-        refuse_twins(targets.values())
-        refuse_inputs(targets.values(), [item.path for item in self._batch.inputs])
-        shared = self._plan_together(targets.values()) if together else None
+        names = [self._target_of(item, into_folder) for item in self._batch.inputs]
+        refuse_twins(names)
+        refuse_inputs(names, [item.path for item in self._batch.inputs])
+        targets = dict(zip(self._batch.inputs, names, strict=True))
         done = []
         with contextlib.ExitStack() as closing:
-            if into_folder and not self._dry_run:
+            if into_folder:
                 make_folder(Path(self._output), "-o", closing)
+            shared = self._plan_together(targets) if together else None
 
             def one(item: Input, progress: Progress) -> tuple[Plan, Any]:
                 return self._one(item, targets[item], shared, progress)
@@ -267,10 +272,10 @@ class _Run:
                 raise KeyboardInterrupt(f"interrupted; {told}") from None
         if shared and not shared.unchanged:
             self._tell_sum(shared, len(done))
-        if json_ and shared:
+        if self._json and shared:
             files = [{"file": item.shown, "output": targets[item]} for item, _ in done]
             write_json([_facts(shared) | {"files": files}], single=True)
-        elif json_:
+        elif self._json:
             rows = [{"file": item.shown, "output": targets[item]} | _facts(plan) for item, plan in done]
             write_json(rows, self._batch.single)
 
@@ -291,27 +296,30 @@ class _Run:
     def _bits_of(self, target: str) -> str:
         return self._bits or ("24" if target.lower().endswith(".flac") else "32f")
 
-    def _plan_together(self, targets: Iterable[str]) -> Plan:
+    def _plan_together(self, targets: Mapping[Input, str]) -> Plan:
+        from mixtools.files.stems import at_rate
         from mixtools.tasks.loudnorm import plan_together
 
-        sources, rate = _at_one_rate(self._batch)
+        for item, target in targets.items():
+            self._open(item.open(), target).abort()
+        rate = _common_rate(self._batch)
         with self._report.progress("measuring the sum", 1000) as tell:
             return plan_together(
-                sources,
+                [item.open for item in targets],
                 rate,
                 self._target,
-                min(_room_for(self._bits_of(target), self._ceiling) for target in targets),
+                min(_room_for(self._bits_of(target), self._ceiling) for target in targets.values()),
                 self._peak or "lower",
                 self._dual_mono,
                 lambda share: tell(round(1000 * share)),
+                lambda source: at_rate(source, rate),
             )
 
     def _one(self, item: Input, target: str, shared: Plan | None, progress: Progress) -> tuple[Plan, Any]:
         from mixtools.tasks.loudnorm import plan as plan_of
 
-        bits = self._bits_of(target)
-        ceiling = _room_for(bits, self._ceiling)
-        with item.open() as file:
+        ceiling = _room_for(self._bits_of(target), self._ceiling)
+        with item.open() as file, self._open(file, target) as writer:
             plan = shared or plan_of(
                 item.open,
                 file.rate,
@@ -321,35 +329,36 @@ class _Run:
                 self._dual_mono,
                 _in_turn(progress),
             )
-            return plan, self._write(item, file, target, bits, plan, ceiling, progress)
-
-    def _write(
-        self, item: Input, file: Any, target: str, bits: str, plan: Plan, ceiling: float, progress: Progress
-    ) -> Any:
-        """Write the file as planned (a dry run gives it up again), and give the writer, if there was one."""
-        from mixtools.files.outputs import AtomicFile
-        from mixtools.files.writing import open_writer
-
-        stream = stdout_bytes() if target == options.STDIO else target
-        same_kind = target != options.STDIO and Path(target).suffix.lower() == item.path.suffix.lower()
-        if plan.unchanged and same_kind and self._bits is None:
-            with AtomicFile(stream, force=self._force) as output:
-                if self._dry_run:
-                    output.abort()
-                    return None
-                with item.path.open("rb") as source, output.writing() as sink:
-                    shutil.copyfileobj(source, sink)
-            self._written.append(target)
-            return None
-        keywords = {"force": self._force, "tags": file.tags, "bext": file.bext}
-        with open_writer(stream, file.rate, file.channels, bits, **keywords) as writer:
             if self._dry_run:
                 writer.abort()
-                return None
+                return plan, None
+            if plan.unchanged and self._bits is None and _same_kind(item, target):
+                writer.abort()
+                self._copy(item, target)
+                return plan, None
             for block in plan.carried_out(file, file.rate, ceiling, lambda share: progress(0.8 + 0.2 * share)):
                 writer.write(block)
         self._written.append(target)
-        return writer
+        return plan, writer
+
+    def _open(self, file: AudioFile, target: str) -> Any:
+        """The output, before anything is measured: what is wrong with its name is said at once."""
+        from mixtools.files.writing import open_writer
+
+        stream = stdout_bytes() if target == options.STDIO else target
+        keywords = {"force": self._force, "tags": file.tags, "bext": file.bext}
+        return open_writer(stream, file.rate, file.channels, self._bits_of(target), **keywords)
+
+    def _copy(self, item: Input, target: str) -> None:
+        from mixtools.files.outputs import AtomicFile
+
+        with (
+            AtomicFile(target, force=self._force) as output,
+            item.path.open("rb") as source,
+            output.writing() as sink,
+        ):
+            shutil.copyfileobj(source, sink)
+        self._written.append(target)
 
     def _tell(self, item: Input, target: str, plan: Plan, writer: Any, together: bool) -> None:
         """One line on what was done, or would be."""
@@ -363,12 +372,13 @@ class _Run:
         else:
             line = f"{name}: {_loudness(plan)}; {signed(plan.gain_db)} dB"
             line += f", limited by up to {plan.limiting_db:.1f} dB" if plan.limiting_db else ""
-        if self._dry_run:
-            print(f"would write {line}")
-        else:
+        if not self._dry_run:
             self._report.note(line)
+        elif not self._json:
+            print(f"would write {line}")
         if writer is not None:
-            warn_of_clipping(self._report, name, writer, "lower the target by {:.1f} LU, give --peak limit")
+            quieter = "lower it by {:.1f} dB first" if plan.unchanged else "lower the target by {:.1f} LU"
+            warn_of_clipping(self._report, name, writer, quieter)
         if plan.missed_lu and not together:
             self._tell_missed(name, plan)
 
@@ -389,6 +399,10 @@ class _Run:
             "give a lower target, or compress it first"
         )
         self._batch.failed += 1
+
+
+def _same_kind(item: Input, target: str) -> bool:
+    return target != options.STDIO and Path(target).suffix.lower() == item.path.suffix.lower()
 
 
 def _room_for(bits: str, ceiling_db: float) -> float:
@@ -418,8 +432,9 @@ def _in_turn(progress: Progress) -> Progress:
 
 def _loudness(plan: Plan) -> str:
     before, after = plan.before, plan.predicted
+    reached = "no loudness left" if after.integrated_lufs is None else f"{after.integrated_lufs:.1f} LUFS"
     return (
-        f"{after.integrated_lufs:.1f} LUFS, true peak {signed(after.true_peak_dbtp)} dBTP "
+        f"{reached}, true peak {signed(after.true_peak_dbtp)} dBTP "
         f"(was {before.integrated_lufs:.1f} LUFS, {signed(before.true_peak_dbtp)} dBTP)"
     )
 
