@@ -51,7 +51,7 @@ def decode(data: bytes, shown: str) -> str:
 
 def parse_mix(text: str, shown: str) -> Mix:
     """Check a mix file's text; `shown` names it in errors."""
-    tree = _plain_tree(text, shown)
+    tree = plain_tree(text, shown)
     try:
         return Mix.from_plain(tree)
     except ParameterError as error:
@@ -216,7 +216,7 @@ def _same_kind(old: Any, new: Any) -> bool:
     return (isinstance(old, dict) and isinstance(new, dict)) or (isinstance(old, list) and isinstance(new, list))
 
 
-def _plain_tree(text: str, shown: str) -> Any:
+def plain_tree(text: str, shown: str) -> Any:
     """The document as plain dicts, lists and scalars; tags, anchors, aliases and repeated keys are refused."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError

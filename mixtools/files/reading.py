@@ -44,6 +44,9 @@ LOWEST_RATE_HZ = 8_000
 HIGHEST_RATE_HZ = 192_000
 CHUNK_FRAMES = 16_384
 
+_PREROLL_FRAMES = 65_536
+"""What lossy decoders are given to settle after a seek: MP3 needs its bit reservoir."""
+
 _UNKNOWN_FRAMES = 1 << 62
 _OGG_PAGE_BYTES = 65_307
 _LIBSNDFILE_SYSTEM_ERROR = 2
@@ -116,7 +119,7 @@ class _Chunked:
 
 
 class AudioFile(_Chunked):
-    """A mono or stereo file, checked as far as that goes without decoding it, then read from start to end.
+    """A mono or stereo file, checked as far as that goes without decoding it, then read from its start on.
 
     Nothing stays open until the first `read`, and at most `kept_open` lossless files stay open between reads:
     the others are opened for each chunk, so that thousands of stems can be read side by side. `shown` is
@@ -132,6 +135,7 @@ class AudioFile(_Chunked):
         self._handles = ExitStack()
         self._file: soundfile.SoundFile | None = None
         self._decoded = 0
+        self._file_at = 0
         self._read_header()
         try:
             self._check(self._open())
@@ -142,6 +146,13 @@ class AudioFile(_Chunked):
     def seconds(self) -> float:
         """How long the file is."""
         return self.frames / self.rate
+
+    def seek(self, frame: int) -> None:
+        """Read on from this sample; what is read is what reading from the start would have come to."""
+        if not 0 <= frame <= self.frames:
+            raise ParameterError(f"{self._shown}: has no sample {frame}; give 0 to {self.frames}")
+        self._position = self._decoded = frame
+        self._rest = self._rest[:, :0]
 
     def _read_header(self) -> None:
         try:
@@ -199,8 +210,9 @@ class AudioFile(_Chunked):
             return self._file
         try:
             self._file = self._handles.enter_context(soundfile.SoundFile(self._raw()))
-            if self._decoded:
-                self._file.seek(self._decoded)
+            # soundfile seeks after every read of a seekable file; lossy decoders then stumble over the next samples.
+            self._file.seekable = lambda: False
+            self._file_at = 0
         except (soundfile.LibsndfileError, OSError, TypeError) as error:
             if isinstance(error, OSError) or getattr(error, "code", None) == _LIBSNDFILE_SYSTEM_ERROR:
                 reason = "cannot be opened again; leave it in place while it is read"
@@ -216,12 +228,29 @@ class AudioFile(_Chunked):
             return self._handles.enter_context(_Patched(self.path, *self._header.patch))
         return os.fsencode(self.path) if os.name == "posix" else self.path
 
+    def _placed(self) -> soundfile.SoundFile:
+        """The open file, where the next chunk begins."""
+        if self.format == "OGG" and self._file_at > self._decoded:
+            self.close()
+        file = self._open()
+        if self._file_at == self._decoded:
+            return file
+        # libsndfile 1.2.2 lands elsewhere in some places of Ogg files: they are decoded up to there.
+        if self.format != "OGG":
+            self._file_at = self._decoded if self._is_lossless else max(0, self._decoded - _PREROLL_FRAMES)
+            file.seek(self._file_at)
+        while self._file_at < self._decoded:
+            n = min(CHUNK_FRAMES, self._decoded - self._file_at)
+            file.read(n, dtype="float32")
+            self._file_at += n
+        return file
+
     def _next_chunk(self) -> np.ndarray:
         import soundfile
 
         n = min(CHUNK_FRAMES, self.frames - self._decoded)
         try:
-            chunk = self._open().read(n, dtype="float32", always_2d=True).T
+            chunk = self._placed().read(n, dtype="float32", always_2d=True).T
         except soundfile.LibsndfileError as error:
             raise AudioError(
                 f"{self._shown}: cannot be decoded beyond {self._decoded / self.rate:.2f} s"
@@ -233,6 +262,7 @@ class AudioFile(_Chunked):
             chunk = np.pad(chunk, ((0, 0), (0, n - chunk.shape[1])))
         self._refuse_not_finite(chunk)
         self._decoded += n
+        self._file_at = self._decoded
         if self._decoded == self.frames or (self._is_lossless and len(self._open_files) > self.kept_open):
             self.close()
         return chunk
