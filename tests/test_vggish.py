@@ -135,13 +135,14 @@ def with_one(state: dict, name: str, tensor: torch.Tensor | None) -> dict:
         (
             "embeddings.4.bias",
             torch.zeros(64),
-            "w.pth: embeddings.4.bias is 64; give the weights of VGGish's PyTorch port, where it is 128",
+            "w.pth: embeddings.4.bias is 64 float32; give the weights of VGGish's PyTorch port, "
+            "where it is 128 float32",
         ),
         (
             "features.0.weight",
             torch.zeros(64, 1, 5, 5),
-            "w.pth: features.0.weight is 64 x 1 x 5 x 5; give the weights of VGGish's PyTorch port, "
-            "where it is 64 x 1 x 3 x 3",
+            "w.pth: features.0.weight is 64 x 1 x 5 x 5 float32; give the weights of VGGish's PyTorch port, "
+            "where it is 64 x 1 x 3 x 3 float32",
         ),
         (
             "features.0.bias",
@@ -151,7 +152,7 @@ def with_one(state: dict, name: str, tensor: torch.Tensor | None) -> dict:
         (
             "classifier.weight",
             torch.zeros(1),
-            "w.pth: classifier.weight is no weight of VGGish; give the weights of VGGish's PyTorch port alone",
+            "w.pth: classifier.weight is not part of this model; give the weights of VGGish's PyTorch port",
         ),
     ],
 )

@@ -1,8 +1,9 @@
-"""Reading weights that others have published, from files that may be anything."""
+"""Weights as files: read from what may be anything, and written as safetensors."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Tensors by name, from a safetensors file or a PyTorch checkpoint; code in a file is never run."""
     start = _start_of(path)
-    if start[8:9] == b"{":
+    if _is_safetensors(start):
         state = _read_safetensors(path)
     elif start.startswith(_ZIP):
         _check_archive(path)
@@ -31,6 +32,24 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     else:
         raise ParameterError(f"{path} holds no weights; {_GIVE}")
     return _checked(state, path)
+
+
+def read_safetensors(path: str | Path) -> dict[str, Tensor]:
+    """Tensors by name, from a safetensors file and from no other kind."""
+    if not _is_safetensors(_start_of(path)):
+        raise ParameterError(f"{path} is damaged or no safetensors file; give one")
+    return _checked(_read_safetensors(path), path)
+
+
+def packed(tensors: Mapping[str, Tensor]) -> bytes:
+    """The content of a safetensors file with these tensors; what shares memory is written each for itself."""
+    from safetensors.torch import save
+
+    return save({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()})
+
+
+def _is_safetensors(start: bytes) -> bool:
+    return start[8:9] == b"{"
 
 
 def _start_of(path: str | Path) -> bytes:

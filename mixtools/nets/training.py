@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache
+from dataclasses import asdict, dataclass, fields
 from types import FrameType
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mixtools.controls import shown
 from mixtools.errors import MixtoolsError, ParameterError
+from mixtools.nets.batches import seed_everything
+from mixtools.nets.processes import World
+from mixtools.nets.restoring import OPTIMISER, finite, load_weights, refuse_difference, refuse_misfit
 
 Forward = Callable[..., Any]
 """A model as a loss may use it: called, and nothing else."""
 
-OPTIMISER = "optimiser/"
 _MOMENTS = "step", "exp_avg", "exp_avg_sq"
 _NOT_COMPARED = "steps", "save_every"
 """What a resumed training may have another value of: neither changes what a step does."""
@@ -131,7 +129,8 @@ class State:
             raise ParameterError(f"{where}: state does not hold {', '.join(names)}; give an undamaged checkpoint")
         for name, kind in names.items():
             value = found[name]
-            if not (value is None and "None" in kind or _is_number(value, int if kind == "int" else float)):
+            usable = _is_number(value, int) and value >= 0 if kind == "int" else _is_number(value, float)
+            if not (usable or (value is None and "None" in kind)):
                 raise ParameterError(f"{where}: state.{name} is {shown(value)}; give an undamaged checkpoint")
         return cls(**found)
 
@@ -164,81 +163,6 @@ class Storage(Protocol):
 
     def log(self, row: Mapping[str, Any]) -> None:
         """One more row, by column."""
-
-
-@dataclass(frozen=True)
-class World:
-    """The processes that train together: this one's number among how many, and its device."""
-
-    rank: int = 0
-    size: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    def mean(self, values: Sequence[float]) -> list[float]:
-        """The mean over all processes of each value."""
-        if self.size == 1:
-            return list(values)
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(total)
-        return (total / self.size).tolist()
-
-    def share(self, data: bytes) -> bytes:
-        """The bytes that rank 0 gives."""
-        size = torch.tensor(len(data), device=self.device)
-        distributed.broadcast(size, 0)
-        content = torch.zeros(int(size), dtype=torch.uint8, device=self.device)
-        if self.rank == 0:
-            content.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-        distributed.broadcast(content, 0)
-        return content.cpu().numpy().tobytes()
-
-
-@contextmanager
-def processes(device: str = "cpu") -> Iterator[World]:
-    """The processes that torchrun started, or this one alone; each takes a GPU of its own where the device is cuda."""
-    if "RANK" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
-        yield World(device=torch.device(device))
-        return
-    own = torch.device(device)
-    if own.type == "cuda":
-        own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(own)
-    distributed.init_process_group("nccl" if own.type == "cuda" else "gloo")
-    try:
-        yield World(distributed.get_rank(), distributed.get_world_size(), own)
-    finally:
-        distributed.destroy_process_group()
-
-
-def seed_everything(*numbers: int) -> None:
-    """Let all global generators follow from these numbers alone."""
-    state = np.random.SeedSequence(numbers).generate_state(4)
-    torch.manual_seed(int(state[0]) << 32 | int(state[1]))
-    np.random.seed(state[2])
-    random.seed(int(state[3]))
-
-
-@dataclass(frozen=True)
-class Shuffled:
-    """Batches of a finite set by number: every item once per epoch, in an order that follows from seed and epoch."""
-
-    items: Sequence[Any]
-    batch_size: int
-    seed: int = 0
-    collate: Callable[[list[Any]], Any] = torch.utils.data.default_collate
-
-    def __call__(self, number: int) -> Any:
-        first = number * self.batch_size
-        return self.collate([self.items[self._index(first + i)] for i in range(self.batch_size)])
-
-    def _index(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.items))
-        return int(_order(len(self.items), self.seed, epoch)[place])
-
-
-@lru_cache(maxsize=4)
-def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(count)
 
 
 def train(
@@ -301,10 +225,10 @@ class _Loop:
         if found is not None:
             tensors, record = found
             for part in self.record:
-                _refuse_difference(record.get(part), self.record[part], part, where)
+                refuse_difference(record.get(part), self.record[part], part, where)
             self.state = State.of(record.get("state"), where)
-            self._restore_optimiser(tensors, where)
             load_weights(self.model, tensors, where)
+            self._restore_optimiser(tensors, where)
             self.saved_step = self.state.step
         if self.world.rank == 0:
             self.storage.keep_log(self.state.step)
@@ -339,7 +263,7 @@ class _Loop:
             for name in names
             for kind in _MOMENTS
         }
-        _refuse_misfit(wanted, {k: v for k, v in tensors.items() if k.startswith(OPTIMISER)}, where)
+        refuse_misfit(wanted, {k: v for k, v in tensors.items() if k.startswith(OPTIMISER)}, where)
         for name in names:
             self.optimiser.state[self.learned[name]] = {
                 kind: tensors[_moment(name, kind)].clone().to("cpu" if kind == "step" else self.world.device)
@@ -429,61 +353,20 @@ class _Loop:
     def _save(self, kind: str, tensors: Mapping[str, Tensor]) -> None:
         if self.world.rank == 0:
             for name, tensor in tensors.items():
-                if not _finite(tensor):
+                if not finite(tensor):
                     self._refuse_unusable(name, math.nan, self.state.step)
             self.storage.save(kind, tensors, {**self.record, "state": asdict(self.state)})
 
     def _refuse_unusable(self, name: str, value: float, step: int) -> None:
         if not math.isfinite(value):
             give = "give a lower learning rate, clip the gradient, or look at the data"
-            raise ParameterError(f"step {step}: the {name} is {value}; {give}; {self.reminder()}")
+            raise MixtoolsError(f"step {step}: the {name} is {value}; {give}; {self.reminder()}")
 
     def reminder(self) -> str:
         """What is kept, for a person who has to stop here."""
         if self.saved_step is None:
             return "nothing was saved"
         return f"{self.storage.name} keeps step {self.saved_step} of {self.config.steps}, to be resumed from"
-
-
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Put a checkpoint's weights into a model; raises a `ParameterError` that names the first that does not fit."""
-    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(OPTIMISER)}
-    _refuse_misfit(model.state_dict(), weights, where)
-    model.load_state_dict(weights)
-
-
-def _refuse_misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], where: str) -> None:
-    give = "give a checkpoint of this model"
-    for name, like in wanted.items():
-        if name not in found:
-            raise ParameterError(f"{where}: {name} is missing; {give}")
-        if _kind(found[name]) != _kind(like):
-            raise ParameterError(f"{where}: {name} is {_kind(found[name])}; {give}, where it is {_kind(like)}")
-        if not _finite(found[name]):
-            raise ParameterError(f"{where}: {name} holds values that are no finite numbers; {give}")
-    for name in found:
-        if name not in wanted:
-            raise ParameterError(f"{where}: {name} is not part of this model; {give}")
-
-
-def _kind(x: Tensor) -> str:
-    return f"{' x '.join(map(str, x.shape)) or 'a single'} {str(x.dtype).removeprefix('torch.')}"
-
-
-def _finite(x: Tensor) -> bool:
-    return not x.is_floating_point() or bool(torch.isfinite(x).all())
-
-
-def _refuse_difference(found: Any, wanted: Any, path: str, where: str) -> None:
-    """Say where plain data first differs from what is wanted."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for name in {**wanted, **found}:
-            _refuse_difference(found.get(name), wanted.get(name), f"{path}.{name}", where)
-    elif type(found) is not type(wanted) or found != wanted:
-        raise ParameterError(
-            f"{where}: {path} is {shown(found)} there and {shown(wanted)} here; give what it was trained with, "
-            "or another folder"
-        )
 
 
 @contextmanager

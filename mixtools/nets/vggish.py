@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mixtools.errors import ParameterError
 from mixtools.measure.filterbanks import htk_mel, triangles
 from mixtools.measure.frames import hann
+from mixtools.nets.restoring import refuse_misfit
 
 RATE_HZ = 16000
 WINDOW = 400
@@ -68,20 +68,9 @@ class VGGish(nn.Module):
         """The network with given weights, ready to embed; raises a `ParameterError` that names the first wrong one."""
         with torch.device("meta"):
             net = cls()
-        wanted = net.state_dict()
-        give = "give the weights of VGGish's PyTorch port"
-        for name, parameter in wanted.items():
-            if name not in state:
-                raise ParameterError(f"{where}: {name} is missing; {give}")
-            found = state[name]
-            if found.shape != parameter.shape:
-                raise ParameterError(f"{where}: {name} is {_size(found)}; {give}, where it is {_size(parameter)}")
-            if not found.is_floating_point() or not torch.isfinite(found).all():
-                raise ParameterError(f"{where}: {name} holds values that are no finite numbers; {give}")
-        for name in state:
-            if name not in wanted:
-                raise ParameterError(f"{where}: {name} is no weight of VGGish; {give} alone")
-        net.load_state_dict({name: state[name].float() for name in wanted}, assign=True)
+        found = {name: x.float() if x.is_floating_point() else x for name, x in state.items()}
+        refuse_misfit(net.state_dict(), found, where, "give the weights of VGGish's PyTorch port")
+        net.load_state_dict(found, assign=True)
         return net.eval().requires_grad_(False)
 
     def embed(self, x: np.ndarray) -> np.ndarray:
@@ -101,7 +90,3 @@ class VGGish(nn.Module):
             with torch.inference_mode():
                 embedded.append(self(examples.to(weight)).cpu().numpy())
         return np.concatenate(embedded)
-
-
-def _size(x: Tensor) -> str:
-    return " x ".join(map(str, x.shape)) or "a single number"
