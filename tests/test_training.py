@@ -653,7 +653,7 @@ def two_processes(place: str) -> None:
             try:
                 run(here / "broken", **{"accumulate": 2, "resume": True, "model": plain_mlp(), **known, **mistake})
                 raise AssertionError("it went on")
-            except MixtoolsError as caught:
+            except ParameterError as caught:
                 (here / f"refused-{name}-{world.rank}").write_text(str(caught))
         spoiled_here = spoiled(3, math.nan)  # of step 2 on rank 1
         try:
