@@ -47,9 +47,10 @@ def stacked(controls: list[dict[str, Any]], effect: str) -> dict[str, Any]:
     for name in controls[0]:
         kind = EFFECTS[effect][name].kind
         values = [item[name] for item in controls]
-        together[name] = torch.tensor(values) if kind in ("number", "switch") else values[0]
         if kind == "number":
-            together[name] = together[name].to(torch.float64)
+            together[name] = torch.tensor(values, dtype=torch.float64)
+        else:
+            together[name] = torch.tensor(values) if kind == "switch" else values[0]
     return together
 
 

@@ -19,6 +19,9 @@ from mixtools.errors import ParameterError, nearest
 Values = dict[str, Any]
 """Numbers as tensors (batch, points), one point where steady; choices, files and whole numbers as they are."""
 
+ROUNDING = 1e-6
+"""Of a value: more than a float32 can be off by."""
+
 
 def grid_points(n: int) -> int:
     """Control points that n samples reach over: one every 64 samples, from the first sample to beyond the last."""
@@ -118,10 +121,12 @@ def _spread(value: torch.Tensor, control: Control, x: torch.Tensor, name: str) -
     if control.kind == "switch":
         return spread.to(torch.bool)
     wide = spread.to(device=x.device, dtype=precise(x))
-    outside = ~((wide >= control.low) & (wide <= control.high))  # so that NaN is outside, too
+    # A float32 at the end of the range may lie beyond it by a rounding: it counts as the end, and keeps its gradient.
+    inside = wide.detach().clamp(control.low, control.high)
+    outside = ~((wide.detach() - inside).abs() <= ROUNDING * inside.abs())  # so that NaN is outside, too
     if bool(outside.any()):
-        raise ParameterError(f"{name} is {shown(float(wide[outside][0].detach()))}; give {control.range}")
-    return wide
+        raise ParameterError(f"{name} is {shown(float(wide.detach()[outside][0]))}; give {control.range}")
+    return wide + (inside - wide.detach())
 
 
 def precise(x: torch.Tensor) -> torch.dtype:

@@ -7,9 +7,9 @@ import torch
 from mixtools.dsp.compiled import GRID
 
 
-def interpolated(points: torch.Tensor, n: int) -> torch.Tensor:
+def interpolated(points: torch.Tensor, n: int, grid: int = GRID) -> torch.Tensor:
     """Values (..., points) on the control grid as values at every sample, (..., n), linear in between."""
-    weight = torch.arange(GRID, dtype=points.dtype, device=points.device) / GRID
+    weight = torch.arange(grid, dtype=points.dtype, device=points.device) / grid
     begin, end = points[..., :-1, None], points[..., 1:, None]
     return (begin + weight * (end - begin)).flatten(-2)[..., :n]
 

@@ -9,7 +9,15 @@ from mixtools.dsp.lanes import LANES, bottom, load, multiply, multiply_add, shif
 
 # A section in state-space form: y = b0 x + s, s' = c1 x - a1 s + u, u' = c2 x - a2 s with c = b - a b0. The way from
 # s to the next s is one multiply-add, half of what the transposed direct form takes.
-_B0, _C1, _C2, _A1, _A2 = range(5)
+
+
+def in_lanes(sections: np.ndarray) -> np.ndarray:
+    """Sections (sections, 5) of b0, b1, b2, a1, a2 as `cascade` takes them: (5, 8) of b0, c1, c2, -a1, -a2."""
+    coefficients = np.zeros((5, LANES))
+    coefficients[0] = 1.0
+    for k, (b0, b1, b2, a1, a2) in enumerate(sections):
+        coefficients[:, LANES - 1 - k] = b0, b1 - a1 * b0, b2 - a2 * b0, -a1, -a2
+    return coefficients
 
 
 @kernel
@@ -112,10 +120,7 @@ class BiquadCascade:
     """
 
     def __init__(self, sections: np.ndarray, channels: int, start: int = 0):
-        self._coefficients = np.zeros((5, LANES))
-        self._coefficients[_B0] = 1.0
-        for k, (b0, b1, b2, a1, a2) in enumerate(sections):
-            self._coefficients[:, LANES - 1 - k] = b0, b1 - a1 * b0, b2 - a2 * b0, -a1, -a2
+        self._coefficients = in_lanes(sections)
         self._delays = np.stack([2.0 * np.arange(LANES)[::-1], np.zeros(LANES)])
         self._state = np.zeros((channels, 2, LANES))
         self._position = start

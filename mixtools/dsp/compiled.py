@@ -36,6 +36,9 @@ _NEWEST = max((path.stat().st_mtime_ns for path in Path(__file__).parent.glob("*
 TINY = 1e-30
 """States below this (-600 dB) become 0 at control points, so that no decaying tail reaches the slow denormal range."""
 
+VANISHED = 1e-150
+"""The same for adjoint states: gradients may well be smaller than audio."""
+
 GRID = 64
 """Samples between control points; the grid is anchored to sample 0 of the session."""
 

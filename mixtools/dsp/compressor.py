@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from array_api_compat import array_namespace
 
 from mixtools.dsp.compiled import GRID, TINY, kernel
 from mixtools.dsp.decibels import DB_PER_OCTAVE, exp2_of_fraction, log2_of_bits, log2_of_mantissa
@@ -15,14 +18,15 @@ LEVEL_FLOOR = 1e-6
 HARD_KNEE = 1e-9
 """Octaves; stands in for a knee of 0 so that one formula serves both."""
 
-_THRESHOLD, _SLOPE, _KNEE, _ATTACK, _RELEASE, _MAKEUP = range(6)
+THRESHOLD, SLOPE, KNEE, ATTACK, RELEASE, MAKEUP = range(6)
 
 
 @kernel
-def compress(key, x, y, coefficients, phase, makeup, state):
+def compress(key, x, y, coefficients, phase, makeup, state, trail):
     """Write x times the gain that `key` calls for into y, all (channels, n).
 
-    Levels are in octaves of amplitude, and so is `makeup`, one value or one per sample. Each stretch of up to 64
+    Levels are in octaves of amplitude, and so is `makeup`, one value or one per sample. `trail` takes what the detector
+    held when each stretch between control points began: the adjoint starts over from there. Each stretch of up to 64
     samples goes through loops that vectorise (the gain computer, the gain's power of two) and one between them that
     cannot (the detector). They run over all 64 places, whatever the block size, so that the same instructions treat
     every sample.
@@ -79,20 +83,18 @@ def compress(key, x, y, coefficients, phase, makeup, state):
             end = coefficients[k + 1]
             for j in range(GRID):
                 t = (offset + j) * (1.0 / GRID)
-                attack[j] = begin[_ATTACK] + t * (end[_ATTACK] - begin[_ATTACK])
-                release[j] = begin[_RELEASE] + t * (end[_RELEASE] - begin[_RELEASE])
-                width = begin[_KNEE] + t * (end[_KNEE] - begin[_KNEE])
+                attack[j] = begin[ATTACK] + t * (end[ATTACK] - begin[ATTACK])
+                release[j] = begin[RELEASE] + t * (end[RELEASE] - begin[RELEASE])
+                width = begin[KNEE] + t * (end[KNEE] - begin[KNEE])
                 over = (
-                    target[j]
-                    + log2_of_mantissa(level[j])
-                    - begin[_THRESHOLD]
-                    - t * (end[_THRESHOLD] - begin[_THRESHOLD])
+                    target[j] + log2_of_mantissa(level[j]) - begin[THRESHOLD] - t * (end[THRESHOLD] - begin[THRESHOLD])
                 )
-                ratio = begin[_SLOPE] + t * (end[_SLOPE] - begin[_SLOPE])
+                ratio = begin[SLOPE] + t * (end[SLOPE] - begin[SLOPE])
                 bent = min(max(over + 0.5 * width, 0.0), width)
                 target[j] = ratio * (bent * bent * (0.5 / width) + max(over - 0.5 * width, 0.0))
         if offset == 0 and held < TINY:
             held = 0.0
+        trail[k] = held
         # Attack where x_L > y_L, else release. While attack <= release that is the larger of the two candidates,
         # otherwise the smaller: no branch that depends on the signal.
         if not steady:
@@ -131,6 +133,28 @@ def compress(key, x, y, coefficients, phase, makeup, state):
     state[0] = held
 
 
+def stretches(n: int) -> int:
+    """Between control points, that n samples reach into."""
+    return -(-n // GRID)
+
+
+def detector(values: dict[str, Any], rate: float) -> Any:
+    """Threshold, slope, knee, attack, release and makeup as `compress` takes them, (..., 6) from controls (...).
+
+    Numpy arrays or torch tensors. A knee of 0 stays 0.
+    """
+    xp = array_namespace(*values.values())
+    coefficients = [
+        values["threshold_db"] / DB_PER_OCTAVE,
+        1.0 - 1.0 / values["ratio"],
+        values["knee_db"] / DB_PER_OCTAVE,
+        xp.exp(-1.0 / (values["attack_ms"] * (rate / 1000.0))),
+        xp.exp(-1.0 / (values["release_ms"] * (rate / 1000.0))),
+        values["makeup_db"] / DB_PER_OCTAVE,
+    ]
+    return xp.stack(coefficients, axis=-1)
+
+
 class Compressor(Processor):
     effect = "compressor"
 
@@ -141,32 +165,22 @@ class Compressor(Processor):
         self._state = np.zeros(1)
 
     def coefficients(self, values: dict[str, np.ndarray]) -> np.ndarray:
-        return np.stack(
-            [
-                values["threshold_db"] / DB_PER_OCTAVE,
-                1.0 - 1.0 / values["ratio"],
-                np.maximum(values["knee_db"] / DB_PER_OCTAVE, HARD_KNEE),
-                self._smoothing(values["attack_ms"]),
-                self._smoothing(values["release_ms"]),
-                values["makeup_db"] / DB_PER_OCTAVE,
-            ],
-            axis=1,
-        )
-
-    def _smoothing(self, time_ms: np.ndarray) -> np.ndarray:
-        return np.exp(-1.0 / (time_ms * (self.rate / 1000.0)))
+        coefficients = detector(values, self.rate)
+        coefficients[:, KNEE] = np.maximum(coefficients[:, KNEE], HARD_KNEE)
+        return coefficients
 
     def run(self, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
         n = x.shape[1]
         y = np.empty_like(x)
-        makeup = coefficients[:1, _MAKEUP].copy()
+        makeup = coefficients[:1, MAKEUP].copy()
         if self.automated:
             # The detector looks ahead, the makeup gain does not.
             there, there_phase = self.at(n, -self.latency)
             values = np.empty((1, n))
-            ramp_values(np.ascontiguousarray(there[:, _MAKEUP:]), there_phase, 0.0, values)
+            ramp_values(np.ascontiguousarray(there[:, MAKEUP:]), there_phase, 0.0, values)
             makeup = values[0]
-        compress(x, self._ahead.process(x), y, coefficients, phase, makeup, self._state)
+        trail = np.empty(stretches(phase + n))
+        compress(x, self._ahead.process(x), y, coefficients, phase, makeup, self._state, trail)
         return y
 
 

@@ -57,12 +57,18 @@ class Convolution(WetDry):
 
     def response(self) -> np.ndarray:
         response = impulse_response(self.controls["ir"], self.rate)
-        kept = max(1, math.ceil(self.controls["decay"] * response.shape[1]))
-        if kept < response.shape[1]:
-            fade = max(1, round(FADE * kept))
-            response = response[:, :kept].copy()
-            response[:, kept - fade :] *= np.linspace(1.0, 0.0, fade + 1)[1:]
-        return response
+        window = kept_window(response.shape[1], self.controls["decay"])
+        return response[:, : len(window)] * window
+
+
+def kept_window(taps: int, decay: float) -> np.ndarray:
+    """What a response of so many taps is shortened by: ones and the fade, as many as are kept."""
+    kept = max(1, math.ceil(decay * taps))
+    window = np.ones(kept)
+    if kept < taps:
+        fade = max(1, round(FADE * kept))
+        window[kept - fade :] = np.linspace(1.0, 0.0, fade + 1)[1:]
+    return window
 
 
 def impulse_response(ir: Any, rate: float) -> np.ndarray:

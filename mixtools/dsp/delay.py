@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from mixtools.dsp.compiled import GRID, TINY, kernel
 from mixtools.dsp.effect import Processor, pure
 from mixtools.dsp.interpolation import HALF, interpolation
 
-_FEEDBACK, _WET, _DRY, _DAMPING = range(4)
+FEEDBACK, WET, DRY, DAMPING = range(4)
+
+
+def direct_reading(delay: float) -> tuple[float, int]:
+    """Delay in samples and half the taps of the first echo: the kernel's, or fewer where they would reach ahead."""
+    return delay, min(HALF, math.floor(delay) + 1)
+
+
+def loop_reading(delay: float) -> tuple[float, int]:
+    """The same of each further echo: a loop cannot be shorter than a sample."""
+    around = max(delay, 1.0)
+    return around, min(HALF, math.floor(around))
+
+
+def echo_coefficients(values: dict[str, Any], rate: float) -> Any:
+    """Feedback, wet, dry and the low-pass's pole, (..., points, 4), of arrays or tensors (..., points)."""
+    xp = array_namespace(values["damping_hz"])
+    pole = xp.exp(-2.0 * math.pi * values["damping_hz"] / rate)
+    return xp.stack(xp.broadcast_arrays(values["feedback"], values["wet"], values["dry"], pole), axis=-1)
 
 
 @kernel
@@ -48,15 +68,15 @@ def echo(x, wet, y, direct, direct_first, loop, loop_first, coefficients, phase,
                 fed[j] += loop[tap] * wet[at + j]
         for j in range(m):
             t = (offset + j) * (1.0 / GRID)
-            feedback = begin[_FEEDBACK] + t * (end[_FEEDBACK] - begin[_FEEDBACK])
-            damping = begin[_DAMPING] + t * (end[_DAMPING] - begin[_DAMPING])
+            feedback = begin[FEEDBACK] + t * (end[FEEDBACK] - begin[FEEDBACK])
+            damping = begin[DAMPING] + t * (end[DAMPING] - begin[DAMPING])
             low = feedback * fed[j] + damping * (low - feedback * fed[j])
             value = sums[j] + low
             if abs(value) < TINY:
                 value = 0.0
             wet[start_wet + i + j] = value
-            dry_gain = begin[_DRY] + t * (end[_DRY] - begin[_DRY])
-            wet_gain = begin[_WET] + t * (end[_WET] - begin[_WET])
+            dry_gain = begin[DRY] + t * (end[DRY] - begin[DRY])
+            wet_gain = begin[WET] + t * (end[WET] - begin[WET])
             y[i + j] = dry_gain * x[start_x + i + j] + wet_gain * value
         i += m
     state[0] = low
@@ -67,19 +87,17 @@ class Delay(Processor):
 
     def prepare(self) -> None:
         delay = self.controls["time_ms"] * self.rate / 1000
-        # A loop cannot be shorter than a sample. Where the delay is shorter than the kernel's half, fewer taps serve.
-        around = max(delay, 1.0)
-        self._direct_first, self._direct = interpolation(delay, min(HALF, math.floor(delay) + 1))
-        self._loop_first, self._loop = interpolation(around, min(HALF, math.floor(around)))
+        self._direct_first, self._direct = interpolation(*direct_reading(delay))
+        self._loop_first, self._loop = interpolation(*loop_reading(delay))
         reach = max(self._direct_first + len(self._direct), self._loop_first + len(self._loop)) - 1
         self._past_input = np.zeros((self.channels, reach), self.dtype)
         self._past_wet = np.zeros((self.channels, reach))
         self._state = np.zeros((self.channels, 1))
         feedback = self.highest("feedback")
-        self._around = around
+        self._around, _ = loop_reading(delay)
         self._first_echo = math.ceil(delay) + HALF
         self.boost_db = -20 * math.log10(1 - feedback)
-        self.pause = math.ceil(around) + HALF
+        self.pause = math.ceil(self._around) + HALF
 
     def tail(self, decay_db: float) -> int:
         feedback = self.highest("feedback")
@@ -87,8 +105,7 @@ class Delay(Processor):
         return self._first_echo + math.ceil(echoes * self._around)
 
     def coefficients(self, values: dict[str, np.ndarray]) -> np.ndarray:
-        damping = np.exp(-2.0 * np.pi * values["damping_hz"] / self.rate)
-        return np.stack([values["feedback"], values["wet"], values["dry"], damping], axis=1)
+        return echo_coefficients(values, self.rate)
 
     def run(self, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
         n = x.shape[1]

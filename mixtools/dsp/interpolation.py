@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.special import i1
 
 from mixtools.dsp.compiled import GRID, kernel
 
@@ -28,6 +29,20 @@ def interpolation(delay: float, half: int = HALF) -> tuple[int, np.ndarray]:
     distance = np.arange(2 * half) + first - delay
     taps = np.sinc(distance) * np.i0(KAISER_BETA * np.sqrt(np.maximum(1.0 - (distance / half) ** 2, 0.0)))
     return first, taps / taps.sum()
+
+
+def interpolation_slope(delay: float, half: int = HALF) -> np.ndarray:
+    """What the taps of `interpolation` change by per sample of delay; at a whole delay, by growing it."""
+    distance = np.arange(2 * half) + (math.floor(delay) - half + 1) - delay
+    inside = np.sqrt(np.maximum(1.0 - (distance / half) ** 2, 0.0))
+    sinc, window = np.sinc(distance), np.i0(KAISER_BETA * inside)
+    apart = np.where(distance == 0.0, 1.0, distance)
+    to_sinc = np.where(distance == 0.0, 0.0, (np.cos(np.pi * distance) - sinc) / apart)
+    # i0' is i1, and i1(beta s) / s approaches beta / 2 at the window's ends.
+    bend = np.where(inside > 0.0, i1(KAISER_BETA * inside) / np.where(inside > 0.0, inside, 1.0), KAISER_BETA / 2)
+    to_window = -KAISER_BETA * bend * distance / half**2
+    weights, slopes = sinc * window, -(to_sinc * window + sinc * to_window)
+    return (slopes - weights * (slopes.sum() / weights.sum())) / weights.sum()
 
 
 @kernel

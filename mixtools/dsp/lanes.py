@@ -110,6 +110,28 @@ def bottom(_typing, value):
 
 
 @intrinsic
+def shift_out(_typing, value, scalar):
+    """The scalar in the bottom lane, and in every other lane what was in the lane below it: `shift_in` backwards."""
+
+    def generate(context, builder, signature, args):
+        order = ir.Constant(ir.VectorType(_INT32, LANES), [0, *range(LANES - 1)])
+        shifted = builder.shuffle_vector(args[0], ir.Constant(_VECTOR, ir.Undefined), order)
+        return builder.insert_element(shifted, args[1], ir.Constant(_INT32, 0))
+
+    return lanes(lanes, types.float64), generate
+
+
+@intrinsic
+def top(_typing, value):
+    """The scalar in the top lane."""
+
+    def generate(context, builder, signature, args):
+        return builder.extract_element(args[0], ir.Constant(_INT32, LANES - 1))
+
+    return types.float64(lanes), generate
+
+
+@intrinsic
 def where_between(_typing, key, above, upto, inside, outside):
     """Lane by lane: `inside` where above < key <= upto, else `outside`."""
 
@@ -141,3 +163,19 @@ def parted(_typing, value):
         return context.make_tuple(builder, signature.return_type, parts)
 
     return types.UniTuple(types.float64, 2)(pair), generate
+
+
+@intrinsic
+def fetch(_typing, row, index):
+    """Ask for the cache line of an element that need not exist: going backwards, the machine does not foresee it."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        place = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        function_type = ir.FunctionType(ir.VoidType(), [place.type, _INT32, _INT32, _INT32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [place.type], function_type)
+        to_read, keep, data_cache = (ir.Constant(_INT32, value) for value in (0, 3, 1))
+        builder.call(function, [place, to_read, keep, data_cache])
+        return context.get_dummy_value()
+
+    return types.void(row, types.intp), generate

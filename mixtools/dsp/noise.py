@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import scipy.fft
+from array_api_compat import array_namespace
 
 from mixtools.controls import REVERB_CENTRES_HZ
 
@@ -33,28 +36,44 @@ def response_length(gains: np.ndarray, decays_s: np.ndarray, rate: float) -> int
     return max(1, math.ceil(DECAYED_S * longest * rate))
 
 
+def noise_bands(size: int, seed: int, rate: float) -> Iterator[np.ndarray]:
+    """The twelve bands' noises, middle and side, (2, size) float64: white noise of its own through each window."""
+    # RandomState's stream is frozen for good; the newer generators' may change between numpy versions.
+    random = np.random.RandomState(seed)
+    for window in octave_windows(size // 2 + 1, rate):
+        yield scipy.fft.irfft(scipy.fft.rfft(random.standard_normal((2, size))) * window, size)
+
+
+def noise_size(taps: int) -> int:
+    """Samples of noise that are made for a response: the next size that transforms fast."""
+    return scipy.fft.next_fast_len(taps, real=True)
+
+
+def band_envelope(gain: Any, decay_s: Any, time: Any, rate: float) -> Any:
+    """A band's amplitude at times in samples, of arrays or tensors: falls by 60 dB in its decay time, energy gain^2."""
+    xp = array_namespace(decay_s)
+    fall = math.log(1000.0) / (decay_s * rate)
+    return gain * (xp.exp(-fall * time) * xp.sqrt(-xp.expm1(-2.0 * fall)))
+
+
+def both_sides(middle: Any, side: Any, width: Any) -> Any:
+    """Left and right (2, taps) of two independent noises (taps,): `width` 0 takes only the first, 1 both alike."""
+    xp = array_namespace(width)
+    angle = width * (math.pi / 4)
+    shared, apart = xp.cos(angle) * middle, xp.sin(angle) * side
+    return xp.stack([shared + apart, shared - apart])
+
+
 def shaped_noise(gains: np.ndarray, decays_s: np.ndarray, width: float, seed: int, rate: float) -> np.ndarray:
     """The response, float64 (2, taps).
 
-    Every band is white noise of its own through the band's window, falling by 60 dB in its decay time, scaled so
-    that all gains at 1 give unit energy on each side, whatever the decays. `width` 0 gives both sides the same
-    noise, 1 gives each its own.
+    Every band is noise that falls by 60 dB in its decay time, scaled so that all gains at 1 give unit energy on each
+    side, whatever the decays. `width` 0 gives both sides the same noise, 1 gives each its own.
     """
     taps = response_length(gains, decays_s, rate)
-    size = scipy.fft.next_fast_len(taps, real=True)
-    windows = octave_windows(size // 2 + 1, rate)
     time = np.arange(taps)
-    # RandomState's stream is frozen for good; the newer generators' may change between numpy versions.
-    random = np.random.RandomState(seed)
-    shared, apart = math.cos(width * math.pi / 4), math.sin(width * math.pi / 4)
     response = np.zeros((2, taps))
-    for gain, decay, window in zip(gains, decays_s, windows, strict=True):
-        noise = random.standard_normal((2, size))
-        if gain == 0.0:
-            continue
-        banded = scipy.fft.irfft(scipy.fft.rfft(noise) * window, size)[:, :taps]
-        fall = math.log(1000.0) / (decay * rate)
-        envelope = np.exp(-fall * time) * math.sqrt(-math.expm1(-2.0 * fall))
-        middle, side = banded * (gain * envelope)
-        response += np.stack([shared * middle + apart * side, shared * middle - apart * side])
+    for gain, decay_s, noise in zip(gains, decays_s, noise_bands(noise_size(taps), seed, rate), strict=True):
+        if gain > 0.0:
+            response += both_sides(*(noise[:, :taps] * band_envelope(gain, decay_s, time, rate)), np.asarray(width))
     return response

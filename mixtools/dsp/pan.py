@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
+from array_api_compat import array_namespace
 
 from mixtools.dsp.effect import Fader, pure
 
 
-def pan_gains(pan: np.ndarray, law: str) -> np.ndarray:
-    """Left and right amplitudes of a mono strip, (..., 2)."""
+def pan_gains(pan: Any, law: str) -> Any:
+    """Left and right amplitudes of a mono strip, (..., 2), of an array or a tensor.
+
+    Slopes are finite everywhere, and one-sided at the ends and at the corner of `balance`.
+    """
+    xp = array_namespace(pan)
+    linear = xp.stack([1.0 - pan, pan], axis=-1)
     if law == "balance":
-        left, right = np.minimum(1.0, 2.0 * (1.0 - pan)), np.minimum(1.0, 2.0 * pan)
-        return np.stack([left, right], axis=-1)
-    linear = np.stack([1.0 - pan, pan], axis=-1)
-    # Both sides through cos of the distance to their own end: exactly 0 at the far end, exactly alike at the centre.
-    power = np.where(linear > 0.0, np.cos(0.5 * np.pi * (1.0 - linear)), 0.0)
+        return _held(pan, 2.0 * linear)
+    if law == "linear":
+        return linear
+    # Each side by its distance from the end where it is 0: exactly 0 there, and both exactly alike at the centre.
+    power = xp.sin(0.5 * math.pi * linear)
     if law == "constant_power":
         return power
-    return linear if law == "linear" else np.sqrt(linear * power)
+    product = linear * power
+    # Close to its end the product is pi / 2 linear^2, which a root of 0 would have no slope for.
+    sounds = product > 0.0
+    return xp.where(sounds, xp.sqrt(xp.where(sounds, product, 1.0)), math.sqrt(0.5 * math.pi) * linear)
 
 
-def balance_gains(pan: np.ndarray, law: str) -> np.ndarray:
+def balance_gains(pan: Any, law: str) -> Any:
     """Left and right amplitudes of a stereo strip: the law's gains over those at the centre, never above 1."""
-    return np.minimum(1.0, pan_gains(pan, law) / pan_gains(np.asarray(0.5), law))
+    xp = array_namespace(pan)
+    return _held(pan, pan_gains(pan, law) / pan_gains(xp.full_like(pan, 0.5), law))
+
+
+def _held(pan: Any, gains: Any) -> Any:
+    """The far side's gain, and 1 on the near side; the centre has the slope towards the right."""
+    xp = array_namespace(pan)
+    far = xp.stack([pan >= 0.5, pan < 0.5], axis=-1)
+    return xp.where(far, gains, 1.0)
 
 
 class Pan(Fader):

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from mixtools.controls import EQ_BANDS, HIGHEST_FREQUENCY, Curve
 from mixtools.dsp.biquads import AutomatedBiquadCascade, BiquadCascade
 from mixtools.dsp.effect import Processor, pure
 
 
-def biquad(band: str, gain_db: np.ndarray, freq_hz: np.ndarray, q: np.ndarray, rate: float) -> np.ndarray:
-    """Cookbook coefficients b0, b1, b2, a1, a2 over a0, (points, 5) from (points,) controls."""
+def biquad(band: str, gain_db: Any, freq_hz: Any, q: Any, rate: float) -> Any:
+    """Cookbook coefficients b0, b1, b2, a1, a2 over a0, (..., 5) from (...) controls, numpy arrays or torch tensors."""
+    xp = array_namespace(gain_db, freq_hz, q)
     a = 10.0 ** (gain_db / 40.0)
-    w = 2.0 * np.pi * np.minimum(freq_hz, HIGHEST_FREQUENCY * rate) / rate
-    cos = np.cos(w)
-    alpha = np.sin(w) / (2.0 * q)
+    w = 2.0 * np.pi * xp.clip(freq_hz, max=HIGHEST_FREQUENCY * rate) / rate
+    cos = xp.cos(w)
+    alpha = xp.sin(w) / (2.0 * q)
     if "shelf" not in band:
         b = (1.0 + alpha * a, -2.0 * cos, 1.0 - alpha * a)
         d = (1.0 + alpha / a, -2.0 * cos, 1.0 - alpha / a)
     else:
         side = 1.0 if band == "low_shelf" else -1.0
-        slope = 2.0 * np.sqrt(a) * alpha
+        slope = 2.0 * xp.sqrt(a) * alpha
         up, down = a + 1.0, a - 1.0
         b = (
             a * (up - side * down * cos + slope),
@@ -34,7 +37,7 @@ def biquad(band: str, gain_db: np.ndarray, freq_hz: np.ndarray, q: np.ndarray, r
             side * -2.0 * (down + side * up * cos),
             up + side * down * cos - slope,
         )
-    return np.stack([b[0] / d[0], b[1] / d[0], b[2] / d[0], d[1] / d[0], d[2] / d[0]], axis=-1)
+    return xp.stack([b[0] / d[0], b[1] / d[0], b[2] / d[0], d[1] / d[0], d[2] / d[0]], axis=-1)
 
 
 class ParametricEq(Processor):

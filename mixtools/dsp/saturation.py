@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from array_api_compat import array_namespace
 
 from mixtools.dsp.effect import Processor, pure, ramp_values
 from mixtools.dsp.history import DelayLine, History
@@ -16,11 +19,15 @@ LEAST_DRIVE = 1e-6
 """Below this slope tanh is a straight line to within -240 dB."""
 
 
-def shape(x: np.ndarray, drive: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """The curve: tanh of drive times (x + bias), moved through the origin, scaled to keep full scale's peak to peak."""
-    drive = np.maximum(drive, LEAST_DRIVE)
-    span = 0.5 * (np.tanh(drive * (1.0 + bias)) + np.tanh(drive * (1.0 - bias)))
-    return (np.tanh(drive * (x + bias)) - np.tanh(drive * bias)) / span
+def shape(x: Any, drive: Any, bias: Any) -> Any:
+    """The curve: tanh of drive times (x + bias), moved through the origin, scaled to keep full scale's peak to peak.
+
+    All are arrays, or all are tensors.
+    """
+    xp = array_namespace(x)
+    drive = xp.where(drive > LEAST_DRIVE, drive, LEAST_DRIVE)
+    span = 0.5 * (xp.tanh(drive * (1.0 + bias)) + xp.tanh(drive * (1.0 - bias)))
+    return (xp.tanh(drive * (x + bias)) - xp.tanh(drive * bias)) / span
 
 
 def upsampling_taps() -> np.ndarray:
