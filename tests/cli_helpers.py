@@ -138,11 +138,17 @@ def assert_unchanged(before: dict[str, bytes | str | None]) -> None:
     assert not changed, f"changed {changed}"
 
 
-def done(*arguments: str | Path, stdin: bytes = b"", new: tuple[str, ...] = ("mix.wav",)) -> Result:
-    """A `mixtools mix` that has to work: it writes the files `new` and no other."""
+def done(
+    *arguments: str | Path,
+    stdin: bytes = b"",
+    new: tuple[str, ...] = ("mix.wav",),
+    code: int = 0,
+    of: str = "mix",
+) -> Result:
+    """A command that has to work: it writes the files `new` and no other, even where its exit code is not 0."""
     before = snapshot()
-    result = run("mix", *arguments, stdin=stdin)
-    assert result.code == 0, f"{result.code}: {result.err}"
+    result = run(of, *arguments, stdin=stdin)
+    assert result.code == code, f"{result.code}: {result.err}"
     after = snapshot()
     left = {name for name in after.keys() - before.keys() if after[name] is not None} - {*new}
     assert not left, f"left {left}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -126,10 +126,9 @@ def plan(
 ) -> Plan:
     """Measure a source, and find what brings it to the target."""
     source = open_source()
-    long_enough = source.frames >= round(SLOTS_IN_A_BLOCK * SLOT_S * rate)
     before = measure(source, rate, dual_mono, progress)
     if before.integrated_lufs is None:
-        return Plan(before, before, unchanged=_why_unchanged(before, long_enough))
+        return Plan(before, before, unchanged=_why_unchanged(before, source, rate))
     gain = target_lufs - before.integrated_lufs
     over = before.true_peak_dbtp + gain - true_peak_dbtp + ROUNDING_DB
     if over <= 0.0 or peak == "ignore":
@@ -139,10 +138,10 @@ def plan(
     return _limited(open_source, rate, before, target_lufs, true_peak_dbtp, dual_mono, progress)
 
 
-def _why_unchanged(levels: Levels, long_enough: bool) -> str:
+def _why_unchanged(levels: Levels, source: Source | Sum, rate: int) -> str:
     if levels.sample_peak_dbfs is None:
         return "silence"
-    if not long_enough:
+    if source.frames < round(SLOTS_IN_A_BLOCK * SLOT_S * rate):
         return f"shorter than {1000 * SLOTS_IN_A_BLOCK * SLOT_S:g} ms, too short to have a loudness"
     return f"below {ABSOLUTE_GATE_LUFS:g} LUFS throughout, too quiet to have a loudness"
 
@@ -167,7 +166,7 @@ def _limited(
     Loudness after the limiter rises with the gain before it, by less than the gain: the secant through the gain that
     needs no limiter and the last one that was too low, kept below gains known to be too high.
     """
-    free = ceiling_db - before.true_peak_dbtp
+    free = ceiling_db - before.true_peak_dbtp - ROUNDING_DB
     most = free + MOST_LIMITING_DB
     low, low_lufs, high = free, before.integrated_lufs + free, np.inf
     gain = min(target_lufs - before.integrated_lufs, most)
@@ -177,18 +176,19 @@ def _limited(
         for block in changed(source, rate, gain, ceiling_db, progress):
             meter.add(block)
         found = meter.levels
-        error = target_lufs - found.integrated_lufs
+        found_lufs = ABSOLUTE_GATE_LUFS if found.integrated_lufs is None else found.integrated_lufs
+        error = target_lufs - found_lufs
         if abs(error) <= AIM_LU or (error > 0 and gain == most):
             break
-        slope = max((found.integrated_lufs - low_lufs) / (gain - low), 0.05)
+        slope = max((found_lufs - low_lufs) / (gain - low), 0.05)
         if error > 0:
-            low, low_lufs = gain, found.integrated_lufs
+            low, low_lufs = gain, found_lufs
         else:
             high = gain
         gain = min(gain + error / slope, most)
         if not low < gain < high:
             gain = (low + high) / 2
-    missed = target_lufs - found.integrated_lufs
+    missed = target_lufs - found_lufs
     return Plan(before, found, gain, gain - free, missed if abs(missed) > TOLERANCE_LU else 0.0)
 
 
@@ -200,12 +200,17 @@ def plan_together(
     peak: Literal["lower", "ignore"] = "lower",
     dual_mono: bool = False,
     progress: Progress = lambda share: None,
+    at_rate: Callable[[Source], Source] = lambda source: source,
 ) -> Plan:
-    """One gain for stems of one rate, from the loudness of their sum; neither it nor a stem may exceed the ceiling."""
+    """One gain for stems, from the loudness of their sum; neither it nor a stem may exceed the ceiling.
+
+    `at_rate` brings a stem to the rate of the sum; its own peaks are those it has before, as it will be written.
+    """
     sources = [_Watched(open_()) for open_ in open_sources]
-    before = measure(Sum(sources), rate, dual_mono, progress)
+    total = Sum([at_rate(source) for source in sources])
+    before = measure(total, rate, dual_mono, progress)
     if before.integrated_lufs is None:
-        return Plan(before, before, unchanged=_why_unchanged(before, long_enough=True))
+        return Plan(before, before, unchanged=_why_unchanged(before, total, rate))
     gain = target_lufs - before.integrated_lufs
     highest = max(before.true_peak_dbtp, decibels(max(source.peaks.true_peak for source in sources)))
     over = highest + gain - true_peak_dbtp + ROUNDING_DB
@@ -219,8 +224,10 @@ class _Watched:
 
     def __init__(self, source: Source):
         self._source = source
-        self.channels, self.frames = source.channels, source.frames
         self.peaks = PeakMeter(source.channels)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
 
     def read(self, n: int) -> np.ndarray:
         block = self._source.read(n)
