@@ -429,6 +429,9 @@ IN = ("in.wav", "-o", "out.wav")
 REFUSED = {
     ("in.wav",): "-o is missing; give the name of a file or a folder, or --measure",
     ("in.wav", "--measure", "-o", "out.wav"): "--measure writes no audio, but -o names some; give one of them",
+    ("in.wav", "--measure", "-t", "-16"): "--measure changes nothing, but --target says how to; give one of them",
+    ("in.wav", "--measure", "--force"): "--measure changes nothing, but --force says how to; give one of them",
+    (*IN, "--peak", "lowr"): "--peak is lowr; give lower",
     (*IN, "--csv"): "--csv is for --measure; give --json for what was done",
     ("in.wav", "--measure", "--csv", "--json"): "--csv and --json both write to stdout; give one",
     ("in.wav", "-o", "-", "--json"): "--json writes to stdout, and so does -o -; give one of them another place",

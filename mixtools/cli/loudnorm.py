@@ -14,8 +14,8 @@ import typer
 
 from mixtools.cli import options
 from mixtools.cli.report import Report, clock, count, signed, stdout_bytes
-from mixtools.controls import EFFECTS, Control, shown
-from mixtools.errors import ParameterError, nearest
+from mixtools.controls import EFFECTS, Control
+from mixtools.errors import ParameterError
 from mixtools.measure.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -58,13 +58,9 @@ EXAMPLES = (
 TARGET = Control("--target", "", -16.0, -60.0, 0.0)
 CEILING = Control("--true-peak", "", -1.0, EFFECTS["limiter"]["ceiling_db"].low, EFFECTS["limiter"]["ceiling_db"].high)
 
+PEAKS = "limit", "lower", "ignore"
+
 _PRESETS = ", ".join(f"{name} {target.lufs:g}" for name, target in TARGETS.items())
-
-
-def _preset(text: str) -> str:
-    if text not in TARGETS:
-        raise ParameterError(f"--preset is {shown(text) if text else 'empty'}; give {nearest(text, TARGETS)}")
-    return text
 
 
 def loudnorm(
@@ -105,16 +101,17 @@ def loudnorm(
         typer.Option(
             "--preset",
             metavar="NAME",
-            parser=_preset,
+            parser=options.word("--preset", TARGETS),
             help=f"Target and true peak by name: {_PRESETS}.",
             show_default=False,
         ),
     ] = None,
     peak: Annotated[
-        Literal["limit", "lower", "ignore"] | None,
+        str | None,
         typer.Option(
             "--peak",
-            metavar="limit|lower|ignore",
+            metavar="|".join(PEAKS),
+            parser=options.word("--peak", PEAKS),
             help="What to do about peaks over the ceiling; limit unless given, lower with --together.",
             show_default=False,
         ),
@@ -135,6 +132,9 @@ def loudnorm(
     """Bring audio to a target loudness, under a true-peak ceiling; or measure it."""
     report = Report(quiet, verbose=False)
     _refuse_contradictions(output, peak, together, measure, dry_run, json_, csv)
+    if measure:
+        changing = {"--target": target, "--true-peak": true_peak, "--preset": preset, "--peak": peak, "--bits": bits}
+        _refuse_with_measure(changing | {"--dry-run": dry_run or None, "--force": force or None})
 
     from mixtools.cli.batch import batch_of
 
@@ -170,6 +170,12 @@ def _refuse_contradictions(
         raise ParameterError("--json writes to stdout, and so does -o -; give one of them another place")
     if together and peak == "limit":
         raise ParameterError("--together with --peak limit would change the balance; give --peak lower or ignore")
+
+
+def _refuse_with_measure(changing: dict[str, Any]) -> None:
+    for name, value in changing.items():
+        if value is not None:
+            raise ParameterError(f"--measure changes nothing, but {name} says how to; give one of them")
 
 
 def _measure(batch: Batch, workers: int, together: bool, dual_mono: bool, json_: bool, csv: bool) -> None:

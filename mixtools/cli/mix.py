@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -80,9 +80,12 @@ def mix(
     rate: options.Rate = None,
     bits: options.Bits = None,
     missing: Annotated[
-        Literal["error", "skip"],
+        str,
         typer.Option(
-            "--missing", metavar="error|skip", help="What to do about tracks of the mix file whose stem is not there."
+            "--missing",
+            metavar="error|skip",
+            parser=options.word("--missing", ["error", "skip"]),
+            help="What to do about tracks of the mix file whose stem is not there.",
         ),
     ] = "error",
     map_: Annotated[

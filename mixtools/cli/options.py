@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from mixtools.controls import SAMPLE_RATE, Control, shown
-from mixtools.errors import ParameterError
+from mixtools.errors import ParameterError, nearest
 
 STDIO = "-"
 """Where a file is named: stdin or stdout."""
@@ -31,6 +31,18 @@ def number(control: Control) -> Callable[[str], float]:
         except ValueError:
             found = shown(text) if text else "empty"
             raise ParameterError(f"{control.name} is {found}; give a number, {control.range}") from None
+
+    return parse
+
+
+def word(name: str, words: Iterable[str]) -> Callable[[str], str]:
+    """Reads one of some words."""
+    known = list(words)
+
+    def parse(text: str) -> str:
+        if text not in known:
+            raise ParameterError(f"{name} is {shown(text) if text else 'empty'}; give {nearest(text, known)}")
+        return text
 
     return parse
 

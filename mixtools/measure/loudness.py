@@ -148,7 +148,11 @@ class LoudnessMeter:
     @property
     def integrated_lufs(self) -> float | None:
         """Gated loudness; None when nothing is louder than the absolute gate, or the audio is shorter than 400 ms."""
-        blocks = self._powers(SLOTS_IN_A_BLOCK, SLOTS_IN_A_HOP)
+        return self.integrated_lufs_after(0.0)
+
+    def integrated_lufs_after(self, gain_db: float) -> float | None:
+        """What it would be after a gain, which moves blocks across the absolute gate."""
+        blocks = self._powers(SLOTS_IN_A_BLOCK, SLOTS_IN_A_HOP) * 10.0 ** (gain_db / 10.0)
         loud = blocks[blocks > power_of(ABSOLUTE_GATE_LUFS)]
         if not loud.size:
             return None

@@ -12,7 +12,7 @@ from mixtools.dsp.effect import amplitude, as_block
 from mixtools.dsp.limiter import Limiter
 from mixtools.dsp.source import ArraySource, Source
 from mixtools.measure.levels import LevelMeter, Levels
-from mixtools.measure.loudness import ABSOLUTE_GATE_LUFS, SLOT_S, SLOTS_IN_A_BLOCK
+from mixtools.measure.loudness import ABSOLUTE_GATE_LUFS, SLOT_S, SLOTS_IN_A_BLOCK, LoudnessMeter
 from mixtools.measure.peaks import PeakMeter, decibels
 
 BLOCK = 65536
@@ -88,12 +88,28 @@ def blocks(source: Source, progress: Progress = lambda share: None) -> Iterator[
         progress(done / source.frames)
 
 
-def measure(source: Source, rate: int, dual_mono: bool = False, progress: Progress = lambda share: None) -> Levels:
-    """Loudness and peaks of a whole source."""
+def metered(source: Source, rate: int, dual_mono: bool, progress: Progress) -> LevelMeter:
+    """A meter that has heard a whole source."""
     meter = LevelMeter(rate, source.channels, dual_mono)
     for block in blocks(source, progress):
         meter.add(block)
-    return meter.levels
+    return meter
+
+
+def measure(source: Source, rate: int, dual_mono: bool = False, progress: Progress = lambda share: None) -> Levels:
+    """Loudness and peaks of a whole source."""
+    return metered(source, rate, dual_mono, progress).levels
+
+
+def gain_to(target_lufs: float, meter: LoudnessMeter) -> float:
+    """The gain in dB that brings what a meter heard to a target: quiet blocks pass the absolute gate on the way."""
+    gain = target_lufs - meter.integrated_lufs
+    for _ in range(MOST_PASSES):
+        reached = meter.integrated_lufs_after(gain)
+        if reached is None or abs(target_lufs - reached) <= AIM_LU:
+            break
+        gain += target_lufs - reached
+    return gain
 
 
 def changed(
@@ -126,15 +142,16 @@ def plan(
 ) -> Plan:
     """Measure a source, and find what brings it to the target."""
     source = open_source()
-    before = measure(source, rate, dual_mono, progress)
+    meter = metered(source, rate, dual_mono, progress)
+    before = meter.levels
     if before.integrated_lufs is None:
         return Plan(before, before, unchanged=_why_unchanged(before, source, rate))
-    gain = target_lufs - before.integrated_lufs
+    gain = gain_to(target_lufs, meter.loudness)
     over = before.true_peak_dbtp + gain - true_peak_dbtp + ROUNDING_DB
     if over <= 0.0 or peak == "ignore":
-        return Plan(before, raised(before, gain), gain)
+        return Plan(before, raised(meter, gain), gain)
     if peak == "lower":
-        return Plan(before, raised(before, gain - over), gain - over, missed_lu=over)
+        return lowered(meter, gain - over, target_lufs)
     return _limited(open_source, rate, before, target_lufs, true_peak_dbtp, dual_mono, progress)
 
 
@@ -146,10 +163,19 @@ def _why_unchanged(levels: Levels, source: Source | Sum, rate: int) -> str:
     return f"below {ABSOLUTE_GATE_LUFS:g} LUFS throughout, too quiet to have a loudness"
 
 
-def raised(levels: Levels, gain_db: float) -> Levels:
+def raised(meter: LevelMeter, gain_db: float) -> Levels:
     """The levels after a gain."""
+    levels = meter.levels
     moved = {name: value + gain_db for name, value in vars(levels).items() if value is not None and name != "range_lu"}
-    return replace(levels, **moved)
+    return replace(levels, **moved | {"integrated_lufs": meter.loudness.integrated_lufs_after(gain_db)})
+
+
+def lowered(meter: LevelMeter, gain_db: float, target_lufs: float) -> Plan:
+    """A gain that stays below what the target needs."""
+    after = raised(meter, gain_db)
+    reached = ABSOLUTE_GATE_LUFS if after.integrated_lufs is None else after.integrated_lufs
+    missed = target_lufs - reached
+    return Plan(meter.levels, after, gain_db, missed_lu=missed if missed > TOLERANCE_LU else 0.0)
 
 
 def _limited(
@@ -208,15 +234,16 @@ def plan_together(
     """
     sources = [_Watched(open_()) for open_ in open_sources]
     total = Sum([at_rate(source) for source in sources])
-    before = measure(total, rate, dual_mono, progress)
+    meter = metered(total, rate, dual_mono, progress)
+    before = meter.levels
     if before.integrated_lufs is None:
         return Plan(before, before, unchanged=_why_unchanged(before, total, rate))
-    gain = target_lufs - before.integrated_lufs
+    gain = gain_to(target_lufs, meter.loudness)
     highest = max(before.true_peak_dbtp, decibels(max(source.peaks.true_peak for source in sources)))
     over = highest + gain - true_peak_dbtp + ROUNDING_DB
     if peak == "lower" and over > 0.0:
-        return Plan(before, raised(before, gain - over), gain - over, missed_lu=over)
-    return Plan(before, raised(before, gain), gain)
+        return lowered(meter, gain - over, target_lufs)
+    return Plan(before, raised(meter, gain), gain)
 
 
 class _Watched:
