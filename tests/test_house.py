@@ -286,6 +286,15 @@ def test_library_example_runs():
     assert done.stdout.splitlines()[0] == "voice (2, 176400) float32"
 
 
+def test_learning_example_finds_the_mix():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "learn.py")], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = re.findall(r"error (?:before|after): (-?\d+) dB", done.stdout)
+    assert int(after) < int(before) - 25
+
+
 def test_docstring_examples():
     import doctest
 

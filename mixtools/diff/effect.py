@@ -91,7 +91,7 @@ def _value(value: Any, control: Control, x: torch.Tensor, rate: float, where: st
     if value is None:
         raise ParameterError(f"{name} is missing; give {control.range}")
     if control.kind == "file" and not isinstance(value, str):
-        return value
+        return _spread_response(value, x, name) if isinstance(value, torch.Tensor) else value
     if control.kind not in ("number", "switch"):
         return control.check(value, name)
     items = x.shape[:-2]
@@ -104,6 +104,17 @@ def _value(value: Any, control: Control, x: torch.Tensor, rate: float, where: st
         return points.to(device=x.device, dtype=precise(x)).expand(math.prod(items), -1)
     kind = torch.bool if control.kind == "switch" else precise(x)
     return torch.tensor(control.check(value, name), dtype=kind, device=x.device).expand(math.prod(items), 1)
+
+
+def _spread_response(value: torch.Tensor, x: torch.Tensor, name: str) -> torch.Tensor:
+    """Samples (1 or 2, taps) for all items, or as (batch, 1 or 2, taps) those of each."""
+    if value.ndim == 2:
+        return value
+    try:
+        return value.expand(*x.shape[:-2], *value.shape[-2:]).reshape(-1, *value.shape[-2:])
+    except RuntimeError:
+        give = f"(1 or 2, taps), or such for each of {tuple(x.shape[:-2])}"
+        raise ParameterError(f"{name} has shape {tuple(value.shape)}; give {give}") from None
 
 
 def _spread(value: torch.Tensor, control: Control, x: torch.Tensor, name: str) -> torch.Tensor:
