@@ -394,6 +394,15 @@ def test_comparisons_are_laid_out_like_table_2(mix):
     assert len(tables[1].splitlines()) == 2 + 23
 
 
+def test_files_compared_side_by_side_say_what_they_say_in_turn(mix):
+    names = [f"{i}.wav" for i in range(6)]
+    for name in names:
+        write(name, sound(int(name[0]) + 1, seconds=1.0))
+    alone = measured(*names, "--against", "mix.wav", "--json", "--jobs", "1").out
+    for _ in range(3):
+        assert measured(*names, "--against", "mix.wav", "--json", "--jobs", "6").out == alone
+
+
 def test_groups_beside_a_reference(mix):
     found = numbers("mix.wav", "--against", "mix.wav", "--group", "stereo")
     assert list(found) == [*FACTS, "stereo", "against"]

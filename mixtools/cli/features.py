@@ -16,6 +16,7 @@ from mixtools.measure.catalogue import GROUPS, TABLE2, TABLE2_GROUP, chosen
 if TYPE_CHECKING:
     from mixtools.cli.batch import Batch, Input, Progress
     from mixtools.measure.features import Analyser
+    from mixtools.tasks.features import Heard
 
 DESCRIPTION = """
 Every feature is listed below with its equation, its source, and when it is null. All are measured in one pass, in
@@ -213,7 +214,7 @@ class _Reference:
     item: Input
     rate: int
     frames: int
-    analyser: Analyser
+    heard: Heard
 
 
 def _compare(
@@ -222,7 +223,7 @@ def _compare(
     from mixtools.cli.batch import batch_of
     from mixtools.files.stems import at_rate
     from mixtools.measure.distance import ALIGNED
-    from mixtools.tasks.features import COMPARED_GROUPS, analyse, compare
+    from mixtools.tasks.features import COMPARED_GROUPS, Heard, analyse, compare
 
     if against == options.STDIO and "stdin" in [item.shown for item in batch.inputs]:
         raise ParameterError("- is there twice; stdin can be read once")
@@ -233,7 +234,7 @@ def _compare(
         item = references.inputs[0]
         with item.open() as file:
             rate, length = file.rate, file.frames
-            reference = _Reference(item.shown, item, rate, length, analyse(file, rate, COMPARED_GROUPS))
+            reference = _Reference(item.shown, item, rate, length, Heard.by(analyse(file, rate, COMPARED_GROUPS)))
 
         def one(item: Input, progress: Progress) -> dict[str, Any]:
             with item.open() as file:
@@ -242,10 +243,11 @@ def _compare(
                     report.note(f"{item.shown}: {file.rate} Hz, compared at the reference's {rate} Hz")
                 source = at_rate(file, rate)
                 analyser = analyse(source, rate, groups, lambda share: progress(0.8 * share))
-            measures = analyser.measures()
+            heard = Heard.by(analyser)
+            measures = heard.measures
             kept = {group: {f.name: measures[group][f.name] for f in those} for group, those in chosen(names).items()}
             same = aligned or source.frames == length
-            compared = {"reference": reference.shown} | compare(analyser, reference.analyser)
+            compared = {"reference": reference.shown} | compare(heard, reference.heard)
             compared["aligned"] = _aligned(item, reference, report) if same else dict.fromkeys(ALIGNED)
             return facts | kept | {"against": compared}
 
@@ -400,7 +402,7 @@ def _print_comparisons(rows: list[dict[str, Any]], reference: _Reference) -> Non
         for file, found in zip(files, errors, strict=True)
     ]
     write_table(["", *TABLE2_TITLES.values(), "total"], cells, f"Relative errors against {reference.shown}")
-    measured = reference.analyser.measures()
+    measured = reference.heard.measures
     cells = [
         [
             f"{TABLE2_TITLES[group]} {feature.name}",

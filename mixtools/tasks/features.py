@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mixtools.dsp.source import Source
 from mixtools.errors import AudioError
-from mixtools.measure.audio_features import AF_TERMS, audio_feature_loss
+from mixtools.measure.audio_features import AF_TERMS, AudioFeatures, audio_feature_loss
 from mixtools.measure.catalogue import TABLE2_GROUP
-from mixtools.measure.features import Analyser, relative_errors, vector
+from mixtools.measure.features import Analyser, Measures, relative_errors, vector
 from mixtools.measure.frechet import Gaussian, frechet_distance
 
 BLOCK = 65536
@@ -40,7 +41,19 @@ def analyse(
     return analyser
 
 
-def compare(estimate: Analyser, reference: Analyser) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Heard:
+    """What a comparison needs to know of a sound; unlike the analyser that found it, threads can share it."""
+
+    measures: Measures
+    audio_features: AudioFeatures | None
+
+    @classmethod
+    def by(cls, analyser: Analyser) -> Heard:
+        return cls(analyser.measures(), analyser.audio_features)
+
+
+def compare(estimate: Heard, reference: Heard) -> dict[str, Any]:
     """Table II's relative errors, and Diff-MST's audio-feature loss per term, guarded and as the paper has it.
 
     The loss and its terms are None where one of the two has no loudness to be brought to -16 LUFS from.
@@ -53,7 +66,7 @@ def compare(estimate: Analyser, reference: Analyser) -> dict[str, Any]:
         else:
             losses[name] = {term: float(value) for term, value in audio_feature_loss(a, b, guarded).items()}
     return {
-        "relative_errors": relative_errors(estimate.measures(), reference.measures()),
+        "relative_errors": relative_errors(estimate.measures, reference.measures),
         "audio_feature_loss": losses,
     }
 
