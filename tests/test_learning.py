@@ -42,7 +42,8 @@ class Engineer(nn.Module):
         self.listen = nn.Sequential(nn.Linear(33, 16), nn.PReLU())
         self.tracks = nn.Linear(32, len(CONSOLE.track.labels()))
         self.master = nn.Linear(16, len(CONSOLE.master.labels()))
-        self.buses = nn.ModuleDict({bus: nn.Linear(16, len(strip.labels())) for bus, strip in CONSOLE.buses.items()})
+        sizes = {bus: len(strip.labels()) for bus, strip in CONSOLE.buses.items()}
+        self.buses = nn.ModuleDict({bus: nn.Linear(16, size) for bus, size in sizes.items() if size})
 
     def forward(self, tracks):
         spectra = tracks.mean(dim=-2).stft(64, return_complex=True, window=torch.hann_window(64)).abs()
