@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import typer
 
@@ -31,6 +31,10 @@ class Input:
     def open(self) -> AudioFile:
         """The file, at its beginning."""
         return AudioFile(self.path, self.shown)
+
+    def facts(self, file: AudioFile) -> dict[str, Any]:
+        """What every row about the file begins with."""
+        return {"file": self.shown, "seconds": file.seconds, "sample_rate": file.rate, "channels": file.channels}
 
 
 class _Stopped(Exception):

@@ -156,16 +156,12 @@ def features(
         batch.finish()
 
 
-def _facts(item: Input, file: Any) -> dict[str, Any]:
-    return {"file": item.shown, "seconds": file.seconds, "sample_rate": file.rate, "channels": file.channels}
-
-
 def _measure(batch: Batch, names: list[str] | None, workers: int, form: str) -> None:
     from mixtools.tasks.features import analyse
 
     def one(item: Input, progress: Progress) -> dict[str, Any]:
         with item.open() as file:
-            return _facts(item, file) | analyse(file, file.rate, names, progress).measures()
+            return item.facts(file) | analyse(file, file.rate, names, progress).measures()
 
     rows = [row for _, row in batch.each("measuring", one, workers)]
     if form == "table":
@@ -210,7 +206,6 @@ def _write_frames(batch: Batch, names: list[str] | None, workers: int) -> None:
 class _Reference:
     """What files are compared with."""
 
-    shown: str
     item: Input
     rate: int
     frames: int
@@ -234,11 +229,11 @@ def _compare(
         item = references.inputs[0]
         with item.open() as file:
             rate, length = file.rate, file.frames
-            reference = _Reference(item.shown, item, rate, length, Heard.by(analyse(file, rate, COMPARED_GROUPS)))
+            reference = _Reference(item, rate, length, Heard.by(analyse(file, rate, COMPARED_GROUPS)))
 
         def one(item: Input, progress: Progress) -> dict[str, Any]:
             with item.open() as file:
-                facts = _facts(item, file)
+                facts = item.facts(file)
                 if file.rate != rate:
                     report.note(f"{item.shown}: {file.rate} Hz, compared at the reference's {rate} Hz")
                 source = at_rate(file, rate)
@@ -247,7 +242,7 @@ def _compare(
             measures = heard.measures
             kept = {group: {f.name: measures[group][f.name] for f in those} for group, those in chosen(names).items()}
             same = aligned or source.frames == length
-            compared = {"reference": reference.shown} | compare(heard, reference.heard)
+            compared = {"reference": reference.item.shown} | compare(heard, reference.heard)
             compared["aligned"] = _aligned(item, reference, report) if same else dict.fromkeys(ALIGNED)
             return facts | kept | {"against": compared}
 
@@ -401,7 +396,7 @@ def _print_comparisons(rows: list[dict[str, Any]], reference: _Reference) -> Non
         [file, *(_percent(found["groups"][group]) for group in TABLE2_TITLES), _percent(found["total"])]
         for file, found in zip(files, errors, strict=True)
     ]
-    write_table(["", *TABLE2_TITLES.values(), "total"], cells, f"Relative errors against {reference.shown}")
+    write_table(["", *TABLE2_TITLES.values(), "total"], cells, f"Relative errors against {reference.item.shown}")
     measured = reference.heard.measures
     cells = [
         [

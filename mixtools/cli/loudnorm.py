@@ -187,8 +187,7 @@ def _measure(batch: Batch, workers: int, together: bool, dual_mono: bool, json_:
 
     def one(item: Input, progress: Progress) -> dict[str, Any]:
         with item.open() as file:
-            facts = {"file": item.shown, "seconds": file.seconds, "sample_rate": file.rate, "channels": file.channels}
-            return facts | asdict(levels_of(file, file.rate, dual_mono, progress))
+            return item.facts(file) | asdict(levels_of(file, file.rate, dual_mono, progress))
 
     if together:
         rate = _common_rate(batch)
@@ -207,7 +206,7 @@ def _measure(batch: Batch, workers: int, together: bool, dual_mono: bool, json_:
 
 
 def _level(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+    return "–" if value is None else f"{round(value, 1) + 0.0:.1f}"
 
 
 def _common_rate(batch: Batch) -> int:
@@ -300,7 +299,9 @@ class _Run:
         return str(Path(self._output) / f"{stem}{suffix}")
 
     def _bits_of(self, target: str) -> str:
-        return self._bits or ("24" if target.lower().endswith(".flac") else "32f")
+        from mixtools.files.writing import default_bits
+
+        return self._bits if self._bits is not None else default_bits(target)
 
     def _plan_together(self, targets: Mapping[Input, str]) -> Plan:
         from mixtools.files.stems import at_rate

@@ -21,7 +21,7 @@ from mixtools.files.mixfile import LARGEST_BYTES, decode, format_mix, parse_mix,
 from mixtools.files.outputs import AtomicFile
 from mixtools.files.reading import read_audio
 from mixtools.files.stems import Stem, agreed_bext, agreed_tags, at_rate, open_stems, reader
-from mixtools.files.writing import open_writer
+from mixtools.files.writing import default_bits, open_writer
 from mixtools.mix import Mix
 from mixtools.tasks.mix import (
     equal_gain,
@@ -160,7 +160,7 @@ class Outputs:
 
     @property
     def mix_bits(self) -> str:
-        return self.bits if self.bits is not None else ("24" if self.mix.lower().endswith(".flac") else "32f")
+        return self.bits if self.bits is not None else default_bits(self.mix)
 
 
 @dataclass

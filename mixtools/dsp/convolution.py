@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ FADE = 0.1
 class WetDry(Processor):
     """An effect that adds a convolved signal, `wet` times, to the unprocessed one, `dry` times."""
 
+    @abstractmethod
     def response(self) -> np.ndarray:
         """The impulse response at this rate, (1 or 2, taps)."""
-        raise NotImplementedError
 
     def prepare(self) -> None:
         response = self.response()

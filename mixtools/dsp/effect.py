@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from mixtools.dsp.compiled import GRID, kernel
 from mixtools.errors import ParameterError, nearest
 
 
-class Processor:
+class Processor(ABC):
     """One effect on one strip: audio goes in block by block, in blocks of any size, and the bits never change.
 
     `process` takes (channels, n) and gives (channels_out, n), `latency` samples late. `start` is the session time of
@@ -40,6 +41,7 @@ class Processor:
         self._steady = None if self.automated else self.coefficients(self._values(np.zeros(1)))
         self.prepare()
 
+    @abstractmethod
     def prepare(self) -> None:
         """Set up state, `latency`, `boost_db`, `pause` and `channels_out`."""
 
@@ -72,9 +74,9 @@ class Processor:
         out[:] = y
         return out
 
+    @abstractmethod
     def run(self, x: np.ndarray, coefficients: np.ndarray, phase: int) -> np.ndarray:
         """Process (channels, n); the first sample stands `phase` samples behind the first control point."""
-        raise NotImplementedError
 
     def highest(self, name: str) -> float:
         """A control's largest value, automated or not."""

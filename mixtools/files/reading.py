@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -83,7 +84,7 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-class _Chunked:
+class _Chunked(ABC):
     """Serves reads of any size from chunks that are always the same, so that read sizes never change a sample."""
 
     channels: int
@@ -105,9 +106,11 @@ class _Chunked:
         self._position += filled
         return block
 
+    @abstractmethod
     def _next_chunk(self) -> np.ndarray:
-        raise NotImplementedError
+        """The next samples, (channels, any number)."""
 
+    @abstractmethod
     def close(self) -> None:
         """Release what reading needs."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -36,7 +37,7 @@ class _Dither:
         return np.clip(steps, -self._full_scale, self._full_scale - 1).astype(np.int32)
 
 
-class _Writer:
+class _Writer(ABC):
     """What both writers share.
 
     `target` is a path, or a binary stream that gets the file on `close`. `bits` is "16" or "24" (integers with
@@ -100,14 +101,17 @@ class _Writer:
         """Leave nothing behind."""
         self._output.abort()
 
+    @abstractmethod
     def _begin(self, file: BinaryIO, tags: Mapping[str, str], bext: Bext | None) -> None:
-        raise NotImplementedError
+        """What stands before the samples."""
 
+    @abstractmethod
     def _append(self, file: BinaryIO, samples: np.ndarray) -> None:
-        raise NotImplementedError
+        """Some samples, (n, channels)."""
 
+    @abstractmethod
     def _finish(self, file: BinaryIO) -> None:
-        raise NotImplementedError
+        """What makes the file whole."""
 
     def __enter__(self):
         return self
@@ -255,6 +259,11 @@ def open_writer(
             raise ParameterError(f"{target}: give a name that ends in .wav or .flac")
         writer = FlacWriter if suffix == ".flac" else WavWriter
     return writer(target, rate, channels, bits, force=force, tags=tags, bext=bext, position=position, stream=stream)
+
+
+def default_bits(name: str) -> str:
+    """The sample format of a file for whose name nobody asked for one."""
+    return "24" if name.lower().endswith(".flac") else "32f"
 
 
 def write_audio(path: str | Path, samples: np.ndarray, rate: int, bits: str = "32f", *, force: bool = False) -> None:

@@ -25,11 +25,9 @@ EXAMPLES_AT_A_TIME = 16
 
 
 def mel_bank() -> np.ndarray:
-    """Triangles on the mel axis itself (64, 257), equally spaced in HTK's mel; the bin at 0 Hz is left out."""
+    """Triangles on the mel axis itself (64, 257), equally spaced in HTK's mel."""
     edges = np.linspace(htk_mel(LOW_HZ), htk_mel(HIGH_HZ), BANDS + 2)
-    bank = triangles(edges, htk_mel(np.linspace(0.0, RATE_HZ / 2, FFT // 2 + 1)))
-    bank[:, 0] = 0.0
-    return bank
+    return triangles(edges, htk_mel(np.linspace(0.0, RATE_HZ / 2, FFT // 2 + 1)))
 
 
 def log_mel(x: Tensor) -> Tensor:

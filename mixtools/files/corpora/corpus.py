@@ -62,19 +62,20 @@ class PairExcerpt:
     target: np.ndarray
 
 
-class Kind(Generic[Item]):
+class Kind(ABC, Generic[Item]):
     """What drawing needs to know about songs, or about pairs."""
 
     loud_enough: float
 
+    @abstractmethod
     def header(self, item: Item, header: Callable[[AudioSource], Header]) -> Header:
         """How long an item is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hear(self, item: Item, read: Callable[[AudioSource], np.ndarray]) -> tuple[float, dict[str, np.ndarray]]:
         """The energy that must be `loud_enough`, and what had to be read for it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def excerpt(
         self,
         item: Item,
@@ -84,7 +85,6 @@ class Kind(Generic[Item]):
         read: Callable[[AudioSource], np.ndarray],
     ) -> Any:
         """The whole excerpt; None where nothing plays."""
-        raise NotImplementedError
 
 
 class Songs(Kind[Song]):
