@@ -6,9 +6,9 @@ import contextlib
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -216,92 +216,78 @@ def _common_rate(batch: Batch) -> int:
     return most_common_rate([item.open().rate for item in batch.inputs])
 
 
+@dataclass
 class _Run:
     """Plans every file, and writes it."""
 
-    def __init__(
-        self,
-        batch: Batch,
-        report: Report,
-        target: float,
-        ceiling: float,
-        peak: Literal["limit", "lower", "ignore"] | None,
-        dual_mono: bool,
-        output: str,
-        bits: str | None,
-        force: bool,
-        dry_run: bool,
-        json_: bool,
-        workers: int,
-    ):
-        self._batch = batch
-        self._report = report
-        self._target = target
-        self._ceiling = ceiling
-        self._peak = peak
-        self._dual_mono = dual_mono
-        self._output = output
-        self._bits = bits
-        self._force = force
-        self._dry_run = dry_run
-        self._json = json_
-        self._workers = workers
-        self._written: list[str] = []
+    batch: Batch
+    report: Report
+    target: float
+    ceiling: float
+    peak: str | None
+    dual_mono: bool
+    output: str
+    bits: str | None
+    force: bool
+    dry_run: bool
+    json: bool
+    workers: int
+    written: list[str] = field(default_factory=list)
 
     def do(self, together: bool) -> None:
         from mixtools.cli.outputs import make_folder, refuse_inputs, refuse_twins
         from mixtools.cli.tables import write_json
 
         into_folder = self._into_folder()
-        names = [self._target_of(item, into_folder) for item in self._batch.inputs]
+        names = [self._target_of(item, into_folder) for item in self.batch.inputs]
         refuse_twins(names)
-        refuse_inputs(names, [item.path for item in self._batch.inputs])
-        targets = dict(zip(self._batch.inputs, names, strict=True))
+        refuse_inputs(names, [item.path for item in self.batch.inputs])
+        targets = dict(zip(self.batch.inputs, names, strict=True))
         done = []
         with contextlib.ExitStack() as closing:
             if into_folder:
-                make_folder(Path(self._output), "-o", closing)
+                make_folder(Path(self.output), "-o", closing)
             shared = self._plan_together(targets) if together else None
 
             def one(item: Input, progress: Progress) -> tuple[Plan, Any]:
                 return self._one(item, targets[item], shared, progress)
 
             try:
-                for item, (plan, writer) in self._batch.each("normalising", one, self._workers):
+                for item, (plan, writer) in self.batch.each("normalising", one, self.workers):
                     done.append((item, plan))
                     self._tell(item, targets[item], plan, writer, shared is not None)
             except KeyboardInterrupt:
-                if not self._written:
+                if not self.written:
                     raise
-                told = f"{count(len(self._written), 'file')} of {len(targets)} written, the others not"
+                told = f"{count(len(self.written), 'file')} of {len(targets)} written, the others not"
                 raise KeyboardInterrupt(f"interrupted; {told}") from None
         if shared and not shared.unchanged:
             self._tell_sum(shared, len(done))
-        if self._json and shared:
+        if self.json and shared:
             files = [{"file": item.shown, "output": targets[item]} for item, _ in done]
             write_json([_facts(shared) | {"files": files}], single=True)
-        elif self._json:
+        elif self.json:
             rows = [{"file": item.shown, "output": targets[item]} | _facts(plan) for item, plan in done]
-            write_json(rows, self._batch.single)
+            write_json(rows, self.batch.single)
 
     def _into_folder(self) -> bool:
-        if self._output == options.STDIO:
-            if len(self._batch.inputs) > 1:
+        if self.output == options.STDIO:
+            if len(self.batch.inputs) > 1:
                 raise ParameterError("-o - takes one file, and several are given; name a folder")
             return False
-        return not self._batch.single or self._output.endswith("/") or Path(self._output).is_dir()
+        return not self.batch.single or self.output.endswith("/") or Path(self.output).is_dir()
 
     def _target_of(self, item: Input, into_folder: bool) -> str:
         if not into_folder:
-            return self._output
+            return self.output
         suffix = ".flac" if item.path.suffix.lower() == ".flac" else ".wav"
         stem = "stdin" if item.shown == "stdin" else item.path.stem
-        return str(Path(self._output) / f"{stem}{suffix}")
+        return str(Path(self.output) / f"{stem}{suffix}")
 
     def _bits_of(self, target: str) -> str:
         from mixtools.files.writing import default_bits
 
-        return self._bits if self._bits is not None else default_bits(target)
+        return self.bits if self.bits is not None else default_bits(target)
 
     def _plan_together(self, targets: Mapping[Input, str]) -> Plan:
         from mixtools.files.stems import at_rate
@@ -309,15 +295,15 @@ class _Run:
 
         for item, target in targets.items():
             self._open(item.open(), target).abort()
-        rate = _common_rate(self._batch)
-        with self._report.progress("measuring the sum", 1000) as tell:
+        rate = _common_rate(self.batch)
+        with self.report.progress("measuring the sum", 1000) as tell:
             return plan_together(
                 [item.open for item in targets],
                 rate,
-                self._target,
-                min(_room_for(self._bits_of(target), self._ceiling) for target in targets.values()),
-                self._peak or "lower",
-                self._dual_mono,
+                self.target,
+                min(_room_for(self._bits_of(target), self.ceiling) for target in targets.values()),
+                self.peak or "lower",
+                self.dual_mono,
                 lambda share: tell(round(1000 * share)),
                 lambda source: at_rate(source, rate),
             )
@@ -325,27 +311,27 @@ class _Run:
     def _one(self, item: Input, target: str, shared: Plan | None, progress: Progress) -> tuple[Plan, Any]:
         from mixtools.tasks.loudnorm import plan as plan_of
 
-        ceiling = _room_for(self._bits_of(target), self._ceiling)
+        ceiling = _room_for(self._bits_of(target), self.ceiling)
         with item.open() as file, self._open(file, target) as writer:
             plan = shared or plan_of(
                 item.open,
                 file.rate,
-                self._target,
+                self.target,
                 ceiling,
-                self._peak or "limit",
-                self._dual_mono,
+                self.peak or "limit",
+                self.dual_mono,
                 _in_turn(progress),
             )
-            if self._dry_run:
+            if self.dry_run:
                 writer.abort()
                 return plan, None
-            if plan.unchanged and self._bits is None and _same_kind(item, target):
+            if plan.unchanged and self.bits is None and _same_kind(item, target):
                 writer.abort()
                 self._copy(item, target)
                 return plan, None
             for block in plan.carried_out(file, file.rate, ceiling, lambda share: progress(0.8 + 0.2 * share)):
                 writer.write(block)
-        self._written.append(target)
+        self.written.append(target)
         return plan, writer
 
     def _open(self, file: AudioFile, target: str) -> Any:
@@ -353,19 +339,19 @@ class _Run:
         from mixtools.files.writing import open_writer
 
         stream = stdout_bytes() if target == options.STDIO else target
-        keywords = {"force": self._force, "tags": file.tags, "bext": file.bext}
+        keywords = {"force": self.force, "tags": file.tags, "bext": file.bext}
         return open_writer(stream, file.rate, file.channels, self._bits_of(target), **keywords)
 
     def _copy(self, item: Input, target: str) -> None:
         from mixtools.files.outputs import AtomicFile
 
         with (
-            AtomicFile(target, force=self._force) as output,
+            AtomicFile(target, force=self.force) as output,
             item.path.open("rb") as source,
             output.writing() as sink,
         ):
             shutil.copyfileobj(source, sink)
-        self._written.append(target)
+        self.written.append(target)
 
     def _tell(self, item: Input, target: str, plan: Plan, writer: Any, together: bool) -> None:
         """One line on what was done, or would be."""
@@ -379,33 +365,33 @@ class _Run:
         else:
             line = f"{name}: {_loudness(plan)}; {signed(plan.gain_db)} dB"
             line += f", limited by up to {plan.limiting_db:.1f} dB" if plan.limiting_db else ""
-        if not self._dry_run:
-            self._report.note(line)
-        elif not self._json:
+        if not self.dry_run:
+            self.report.note(line)
+        elif not self.json:
             print(f"would write {line}")
         if writer is not None:
             quieter = "lower it by {:.1f} dB first" if plan.unchanged else "lower the target by {:.1f} LU"
-            warn_of_clipping(self._report, name, writer, quieter)
+            warn_of_clipping(self.report, name, writer, quieter)
         if plan.missed_lu and not together:
             self._tell_missed(name, plan)
 
     def _tell_sum(self, plan: Plan, number: int) -> None:
-        self._report.note(f"the sum of {count(number, 'file')}: {_loudness(plan)}")
+        self.report.note(f"the sum of {count(number, 'file')}: {_loudness(plan)}")
         if plan.missed_lu:
-            self._report.warn(f"{plan.missed_lu:.1f} LU below {self._target:g}, so that no peak exceeds the ceiling")
+            self.report.warn(f"{plan.missed_lu:.1f} LU below {self.target:g}, so that no peak exceeds the ceiling")
 
     def _tell_missed(self, name: str, plan: Plan) -> None:
-        missed = f"{name}: {plan.missed_lu:.1f} LU below {self._target:g}"
-        if self._peak == "lower":
-            self._report.note(f"{missed}, so that no peak exceeds the ceiling")
+        missed = f"{name}: {plan.missed_lu:.1f} LU below {self.target:g}"
+        if self.peak == "lower":
+            self.report.note(f"{missed}, so that no peak exceeds the ceiling")
             return
         from mixtools.tasks.loudnorm import MOST_LIMITING_DB
 
-        self._report.warn(
+        self.report.warn(
             f"{missed}: more would take over {MOST_LIMITING_DB:g} dB of limiting; "
             "give a lower target, or compress it first"
         )
-        self._batch.failed += 1
+        self.batch.failed += 1
 
 
 def _same_kind(item: Input, target: str) -> bool:
