@@ -52,7 +52,6 @@ EXAMPLES = (
 """What each example does, and its command line; tests run them where such files are."""
 
 NAMES = (*GROUPS, TABLE2_GROUP)
-TABLE2_TITLES = {"spectral": "spectral", "envelope": "PMF", "stereo": "stereo", "loudness": "loudness"}
 NUMBERS_IN_A_LINE = 4
 LONGEST_ALIGNED_S = 1800.0
 """Metrics sample by sample hold both files in memory."""
@@ -350,10 +349,6 @@ def _number(value: Any) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f} %"
-
-
 def _print_measures(rows: list[dict[str, Any]], names: list[str] | None, single: bool) -> None:
     """One file: every feature with what it tells. Several: a table per group, one row each."""
     from mixtools.cli.tables import write_table
@@ -383,7 +378,7 @@ def _listed(value: Any) -> list[Any]:
 
 def _print_comparisons(rows: list[dict[str, Any]], reference: _Reference) -> None:
     """Table II of Colonel & Reiss 2021, then what is behind it, the audio-feature loss, and metrics by sample."""
-    from mixtools.cli.tables import write_table
+    from mixtools.cli.tables import TABLE2_TITLES, percent, write_table
     from mixtools.measure.audio_features import AF_TERMS
     from mixtools.measure.distance import ALIGNED
 
@@ -393,7 +388,7 @@ def _print_comparisons(rows: list[dict[str, Any]], reference: _Reference) -> Non
     errors = [row["against"]["relative_errors"] for row in rows]
     losses = [row["against"]["audio_feature_loss"] for row in rows]
     cells = [
-        [file, *(_percent(found["groups"][group]) for group in TABLE2_TITLES), _percent(found["total"])]
+        [file, *(percent(found["groups"][group]) for group in TABLE2_TITLES), percent(found["total"])]
         for file, found in zip(files, errors, strict=True)
     ]
     write_table(["", *TABLE2_TITLES.values(), "total"], cells, f"Relative errors against {reference.item.shown}")
@@ -402,7 +397,7 @@ def _print_comparisons(rows: list[dict[str, Any]], reference: _Reference) -> Non
         [
             f"{TABLE2_TITLES[group]} {feature.name}",
             _number(measured[group][feature.name]),
-            *(_percent(found["features"][f"{group}.{feature.name}"]) for found in errors),
+            *(percent(found["features"][f"{group}.{feature.name}"]) for found in errors),
         ]
         for group, declared in TABLE2.items()
         for feature in declared

@@ -14,6 +14,7 @@ import typer
 
 import mixtools
 from mixtools.cli.features import features
+from mixtools.cli.fit import fit
 from mixtools.cli.loudnorm import loudnorm
 from mixtools.cli.mix import mix
 from mixtools.cli.report import say
@@ -28,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(fit)
 app.command()(mix)
 app.command()(features)
 app.command()(loudnorm)

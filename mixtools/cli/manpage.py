@@ -259,6 +259,42 @@ def target_table() -> str:
     return table(["preset", "LUFS", "dBTP", "who asks for it"], rows, "l l l lx")
 
 
+def fit_equations() -> str:
+    """What `fit` takes a mix to be, and what its figures mean."""
+    return "\n.PP\n".join([paragraphs(_FIT_SYMBOLS), *(tagged(name, text) for name, text in _FIT_EQUATIONS.items())])
+
+
+_FIT_SYMBOLS = """
+y is the mix, y^ the estimated one, both with sides c = left, right; x_i is stem i, of mono stems the one channel on
+both sides; * is convolution, t a sample, and sums over i go over all tracks.
+"""
+
+_FIT_EQUATIONS = {
+    "gain": "y^_c(t) = sum_i a_ic x_i(t); the amplitudes a minimise sum_t (y_c - y^_c)^2 for each side "
+    "(Barchiesi & Reiss 2010).",
+    "eq": "y^_c = sum_i g_i p_c(pan_i) (e_i * x_i)(t - d_i), with gain g (negative where inverted), pan law p, "
+    "delay d, and e the linear-phase filter of graphic_eq.",
+    "stereo-bus": "As eq, and what the pan gives goes at the send's level s_i into one reverb: + r_c * sum_i s_i w_ic, "
+    "with w_i the processed track and r the shared impulse response (Colonel & Reiss 2021, figure 2).",
+    "individual-bus": "As eq, and + sum_i (r_ic * x_i), with a stereo impulse response of its own for every track.",
+    "console": "As stereo-bus, with a compressor on every track, and EQ, compressor and limiter on the master.",
+    "solve": "Filters h minimise sum_c sum_t (y_c - sum_i h_ic * x_i)^2 + sum_i ridge_i |h_i|^2: conjugate gradients "
+    "on the normal equations in the frequency domain, preconditioned by the stems' cross-spectra. The ridge is below "
+    "what can be heard; it decides only where stems cannot be told apart. The controls are read off h, and polished by "
+    "descent.",
+    "descent": "Adam on the loss at a learning rate of 1e-3, then 1e-4, then 1e-5, each until nothing improves; the "
+    "reverb is bypassed until the first plateau.",
+    "loss mss": "The mean absolute difference of magnitude spectra, at windows of 2048, 512 and 128 samples.",
+    "loss mr-stft": "Spectral convergence plus the difference of log magnitudes, at several resolutions.",
+    "loss time": "The mean squared difference of samples.",
+    "residual": "10 log10(sum (y - y^)^2 / sum y^2), over both sides and what was fitted, in dB; unseen: over blocks "
+    "that were kept from the fit.",
+    "features": "The mean relative errors of the features of Table II, by group and in total, as mixtools features "
+    "--against has them.",
+    "gauge": "What the mix cannot tell is settled: an EQ has 0 dB at 1 kHz, the shared impulse response unit energy "
+    "(the sum of squares of both sides is 1) and 0 as its first sample.",
+}
+
 _ERRORS = """
 The relative error of a feature a against the reference's b is |a - b| / max(|b|, floor); the floor is for features
 that can be near 0. A group's figure is the mean over its features, the total the mean over all 23. A feature that is
@@ -277,6 +313,7 @@ For files of equal length, and with --aligned; a is the file, b the reference. A
 """
 
 _MORE = {
+    "fit": {"EQUATIONS": fit_equations},
     "features": {"FEATURES": feature_lists, "COMPARISON": comparison_lists},
     "loudnorm": {"PRESETS": target_table},
 }

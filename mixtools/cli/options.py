@@ -47,7 +47,7 @@ def word(name: str, words: Iterable[str]) -> Callable[[str], str]:
     return parse
 
 
-def _whole(control: Control) -> Callable[[str], int]:
+def whole(control: Control) -> Callable[[str], int]:
     """Reads a whole number within a control's range."""
 
     def parse(text: str) -> int:
@@ -83,7 +83,7 @@ Jobs = Annotated[
         "--jobs",
         "-j",
         metavar="N",
-        parser=_whole(Control("--jobs", "", None, 1, 1024, kind="whole")),
+        parser=whole(Control("--jobs", "", None, 1, 1024, kind="whole")),
         help="Files to work on at once; as many as there are cores unless given. The result is the same.",
         show_default=False,
     ),
@@ -102,7 +102,7 @@ Threads = Annotated[
     typer.Option(
         "--threads",
         metavar="N",
-        parser=_whole(Control("--threads", "", None, 1, 1024, kind="whole")),
+        parser=whole(Control("--threads", "", None, 1, 1024, kind="whole")),
         help="Threads to use at most; all cores unless given. The result is the same.",
         show_default=False,
     ),
@@ -112,7 +112,7 @@ Rate = Annotated[
     typer.Option(
         "--rate",
         metavar="HZ",
-        parser=_whole(replace(SAMPLE_RATE, name="--rate")),
+        parser=whole(replace(SAMPLE_RATE, name="--rate")),
         help="Session rate: else the mix file's, else the stems' most common one.",
         show_default=False,
     ),

@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mixtools import __version__
 from mixtools.cli.options import STDIO
@@ -16,7 +18,7 @@ from mixtools.cli.outputs import make_folder, refuse_inputs, refuse_twins, warn_
 from mixtools.cli.report import Report, stdin_bytes, stdout_bytes
 from mixtools.controls import ROOMS
 from mixtools.dsp.console import BLOCK, Console, seconds_to_samples
-from mixtools.errors import ParameterError
+from mixtools.errors import AudioError, ParameterError
 from mixtools.files.mixfile import LARGEST_BYTES, decode, format_mix, parse_mix, read_text
 from mixtools.files.outputs import AtomicFile
 from mixtools.files.reading import read_audio
@@ -24,6 +26,7 @@ from mixtools.files.stems import Stem, agreed_bext, agreed_tags, at_rate, open_s
 from mixtools.files.writing import default_bits, open_writer
 from mixtools.mix import Mix
 from mixtools.tasks.mix import (
+    Sink,
     equal_gain,
     length_of,
     map_names,
@@ -34,21 +37,30 @@ from mixtools.tasks.mix import (
     stem_names,
 )
 
+if TYPE_CHECKING:
+    from mixtools.tasks.fit.recordings import Recording
+
 LONGEST_RESPONSE_S = 120.0
 
 
 @dataclass
 class Session:
-    """Stems and the mix that was made for them, checked; `text` is the mix file's, if there is one."""
+    """Stems and the mix that was made for them, checked; `text` is the mix file's, if there is one.
+
+    `responses` are impulse responses that are no files yet, (2, n) at the session's rate; `others` are files that are
+    read besides the stems and responses.
+    """
 
     stems: dict[str, Stem]
     mix: Mix
     rate: int
-    mix_file: str | None
-    text: str | None
-    missing: list[str]
-    unnamed: list[str]
-    impulse_files: dict[str, Path]
+    mix_file: str | None = None
+    text: str | None = None
+    missing: list[str] = field(default_factory=list)
+    unnamed: list[str] = field(default_factory=list)
+    impulse_files: dict[str, Path] = field(default_factory=dict)
+    responses: dict[str, np.ndarray] = field(default_factory=dict)
+    others: list[Path] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
 
     @property
@@ -65,7 +77,7 @@ class Session:
     def inputs(self) -> list[Path]:
         """Every file that is read."""
         stems = [stem.path for stem in self.stems.values() if stem.path is not None]
-        return [*stems, *self.impulse_files.values()]
+        return [*stems, *self.impulse_files.values(), *self.others]
 
     def console(self, report: Report, threads: int) -> Console:
         """The console, with every stem at its beginning."""
@@ -74,6 +86,7 @@ class Session:
             moved = ", ".join(name for name in names if self.stems[name].rate == rate)
             report.note(f"{moved}: {rate} Hz, resampled to {self.rate} Hz")
         responses = {name: read_audio(path, LONGEST_RESPONSE_S) for name, path in self.impulse_files.items()}
+        responses |= {name: (samples, self.rate) for name, samples in self.responses.items()}
         self.sources = [at_rate(reader(stem), self.rate) for stem in self.used]
         with _named(self.shown):
             console = Console(self.mix, self.sources, self.rate, threads=threads, responses=responses)
@@ -93,10 +106,7 @@ def load(
     split_stereo: bool,
 ) -> Session:
     """Open the stems, read the mix file, and match one to the other; without a mix file, sum the stems."""
-    opened, broken = open_stems(stems)
-    inner = Path(stems[0]) / "stems"
-    if len(stems) == 1 and inner.is_dir():
-        report.warn(f"{stems[0]} holds a folder of stems, which is left alone; give {inner} to mix those")
+    opened, broken = opened_stems(report, stems, "mix")
     text = None
     shown = "stdin" if mix_file == STDIO else mix_file
     if mix_file is None:
@@ -125,6 +135,15 @@ def load(
     return Session(opened, matched.mix, chosen, mix_file, text, matched.missing, matched.unnamed, impulse_files)
 
 
+def opened_stems(report: Report, stems: list[str], verb: str) -> tuple[dict[str, Stem], dict[str, AudioError]]:
+    """Stems by file name, and what is wrong with those that cannot be used; `verb` says what they are for."""
+    opened = open_stems(stems)
+    inner = Path(stems[0]) / "stems"
+    if len(stems) == 1 and inner.is_dir():
+        report.warn(f"{stems[0]} holds a folder of stems, which is left alone; give {inner} to {verb} those")
+    return opened
+
+
 @contextlib.contextmanager
 def _named(mix_file: str | None) -> Iterator[None]:
     """Puts the mix file's name before errors that say where in it something is."""
@@ -149,18 +168,29 @@ def _impulse_files(mix: Mix, folder: Path) -> dict[str, Path]:
 
 @dataclass
 class Outputs:
-    """Where a render goes: the mix, what feeds its master, and the mix file that makes it."""
+    """Where a render goes: the mix, what feeds its master, and the mix file that makes it.
 
-    mix: str
+    `responses` says where the session's own go, by their name in the mix; `difference` is a file for what another
+    recording has and the mix does not.
+    """
+
+    mix: str | None
     bits: str | None = None
     stems: Path | None = None
     mix_file: str | None = None
     force: bool = False
     command: str = ""
+    responses: dict[str, Path] = field(default_factory=dict)
+    difference: tuple[str, Recording] | None = None
 
     @property
     def mix_bits(self) -> str:
-        return self.bits if self.bits is not None else default_bits(self.mix)
+        return self.bits if self.bits is not None or self.mix is None else default_bits(self.mix)
+
+    @property
+    def rendered(self) -> bool:
+        """Whether any of them is audio."""
+        return self.mix is not None or self.stems is not None or self.difference is not None
 
 
 @dataclass
@@ -204,12 +234,8 @@ def write(
     names = stem_names(session.mix, console.feeders) if outputs.stems else {}
     paths = {key: outputs.stems / name for key, name in names.items()}
     written.parts = list(paths.values())
-    mix_files = [name for name in (session.mix_file,) if name not in (None, STDIO)]
-    refuse_inputs([outputs.mix, *written.parts], [*session.inputs, *mix_files])
-    refuse_inputs([outputs.mix_file], session.inputs)
     copies = _impulse_copies(session, outputs)
-    refuse_inputs(copies.values(), session.inputs)
-    refuse_twins([outputs.mix, *written.parts, outputs.mix_file, *copies.values()])
+    _refuse_names(session, outputs, written.parts, copies)
     if stop <= first:
         if end is not None:
             raise ParameterError(f"--end is {end:g}, less than a sample after --start {start:g}; give a later end")
@@ -223,33 +249,83 @@ def write(
     with contextlib.suppress(_GivenUp), contextlib.ExitStack() as closing:
         for source in session.sources:
             closing.callback(source.close)
-        target = stdout_bytes() if outputs.mix == STDIO else outputs.mix
-        sink = closing.enter_context(open_writer(target, session.rate, 2, outputs.mix_bits, **keywords))
+
+        def opened(target: str | Path, bits: str, stream: int = 0) -> Any:
+            target = stdout_bytes() if target == STDIO else target
+            return closing.enter_context(open_writer(target, session.rate, 2, bits, stream=stream, **keywords))
+
+        sinks = {} if outputs.mix is None else {outputs.mix: opened(outputs.mix, outputs.mix_bits)}
+        difference = None
+        if outputs.difference is not None:
+            name, recording = outputs.difference
+            difference = Difference(recording, opened(name, default_bits(name)), first)
         if outputs.stems:
             make_folder(outputs.stems, "--stems-out", closing)
-        parts = {
-            key: closing.enter_context(open_writer(path, session.rate, 2, part_bits, stream=stream, **keywords))
-            for stream, (key, path) in enumerate(paths.items(), 1)
-        }
+        parts = {key: opened(path, part_bits, stream) for stream, (key, path) in enumerate(paths.items(), 1)}
         if outputs.mix_file:
             _write_mix_file(session, outputs, copies, closing)
         if dry_run:
             for name in {track.file for track in session.mix.tracks}:
                 _read_through(reader(session.stems[name]))
             raise _GivenUp
-        with report.progress("mixing", stop - first) as progress:
-            rendered = render_to(console, sink, first, last, more, parts, progress)
-        if not rendered.frames:
-            ends = "; its tail cannot be heard any more" if first >= console.frames else ""
-            raise ParameterError(f"--start is {start:g}, where the mix is over{ends}; start earlier")
-        written.samples, written.seconds = rendered.frames, rendered.frames / session.rate
-        written.peak_dbfs, written.integrated_lufs = rendered.peak_dbfs, rendered.integrated_lufs
-        written.clipped = sink.clipped
+        if outputs.rendered:
+            sink = Several([*sinks.values(), *([difference] if difference else [])])
+            with report.progress("mixing", stop - first) as progress:
+                rendered = render_to(console, sink, first, last, more, parts, progress)
+            if difference:
+                difference.finish()
+            if not rendered.frames:
+                ends = "; its tail cannot be heard any more" if first >= console.frames else ""
+                raise ParameterError(f"--start is {start:g}, where the mix is over{ends}; start earlier")
+            written.samples, written.seconds = rendered.frames, rendered.frames / session.rate
+            written.peak_dbfs, written.integrated_lufs = rendered.peak_dbfs, rendered.integrated_lufs
+            written.clipped = sum(writer.clipped for writer in sinks.values())
     if not dry_run:
-        for name, writer in [(outputs.mix, sink), *((str(paths[key]), part) for key, part in parts.items())]:
+        for name, writer in [*sinks.items(), *((str(paths[key]), part) for key, part in parts.items())]:
             shown = "stdout" if name == STDIO else name
             warn_of_clipping(report, shown, writer, "lower the master by {:.1f} dB, limit it")
     return written
+
+
+def _refuse_names(session: Session, outputs: Outputs, parts: list[Path], copies: dict[str, Path]) -> None:
+    """No output may be an input, and no two may be one file; a mix file may be written over itself."""
+    mix_files = [name for name in (session.mix_file,) if name not in (None, STDIO)]
+    difference = outputs.difference[0] if outputs.difference else None
+    refuse_inputs([outputs.mix, difference, *parts], [*session.inputs, *mix_files])
+    responses = [*copies.values(), *outputs.responses.values()]
+    refuse_inputs([outputs.mix_file, *responses], session.inputs)
+    refuse_twins([outputs.mix, difference, *parts, outputs.mix_file, *responses])
+
+
+class Several:
+    """Gives what it is given to several sinks."""
+
+    def __init__(self, sinks: list[Sink]):
+        self._sinks = sinks
+
+    def write(self, block: np.ndarray) -> None:
+        for sink in self._sinks:
+            sink.write(block)
+
+
+class Difference:
+    """Writes a recording minus what it is given, from sample `start` on, as long as the recording."""
+
+    def __init__(self, recording: Recording, sink: Sink, start: int = 0):
+        self._recording = recording
+        self._sink = sink
+        self._at = start
+
+    def write(self, block: np.ndarray) -> None:
+        n = min(block.shape[1], self._recording.frames - self._at)
+        if n > 0:
+            self._sink.write(self._recording.read(self._at, n) - block[:, :n])
+            self._at += n
+
+    def finish(self) -> None:
+        """Write what the recording has after the end of what it is compared with."""
+        while self._at < self._recording.frames:
+            self.write(np.zeros((2, BLOCK), np.float32))
 
 
 def _read_through(stem: Stem) -> None:
@@ -276,8 +352,14 @@ def _impulse_copies(session: Session, outputs: Outputs) -> dict[str, Path]:
 
 
 def _write_mix_file(session: Session, outputs: Outputs, copies: dict[str, Path], closing: contextlib.ExitStack) -> None:
-    """Write the mix file, and beside it copies of the impulse responses that are not there already."""
+    """Write the mix file, its session's own impulse responses, and copies of others that are not beside it already."""
     target = outputs.mix_file
+    for folder in {path.parent for path in outputs.responses.values()}:
+        make_folder(folder, "--assets", closing)
+    for name, path in outputs.responses.items():
+        samples = session.responses[name]
+        writer = open_writer(path, session.rate, len(samples), force=outputs.force)
+        closing.enter_context(writer).write(samples)
     for name, path in copies.items():
         copy = closing.enter_context(AtomicFile(path, force=outputs.force))
         with session.impulse_files[name].open("rb") as source, copy.writing() as file:

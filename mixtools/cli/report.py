@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
@@ -31,19 +31,43 @@ class Report:
         """Something that is probably not as it should be; not with --quiet."""
         self.note(f"warning: {text}")
 
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> None:
+        """A table to read; not with --quiet."""
+        if self._quiet or sys.stderr is None:
+            return
+        from mixtools.cli.tables import write_table
+
+        with suppress(BrokenPipeError):
+            write_table(head, rows, left=left, stream=sys.stderr)
+
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """A bar with an estimate, on a terminal only; the caller says how much of `total` is done."""
+        with self.stages(what) as tell:
+            yield lambda done: tell(what, done / total)
+
+    @contextmanager
+    def stages(self, first: str) -> Iterator[Callable[[str, float], None]]:
+        """A bar for one stage after the other; the caller names the stage, and says which share of it is done."""
         if self._quiet or sys.stderr is None or not sys.stderr.isatty():
-            yield lambda done: None
+            yield lambda what, share: None
             return
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda done: bar.update(task, completed=done)
+            task = bar.add_task(first, total=1.0)
+            at = first
+
+            def tell(what: str, share: float) -> None:
+                nonlocal at
+                if what != at:
+                    at = what
+                    bar.reset(task, description=what)
+                bar.update(task, completed=share)
+
+            yield tell
 
     @contextmanager
     def compiling(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 Row = Mapping[str, Any]
 
@@ -15,6 +15,15 @@ GAP = 3
 
 LONGEST_NAME = 30
 """In a terminal; longer ones are folded."""
+
+
+TABLE2_TITLES = {"spectral": "spectral", "envelope": "PMF", "stereo": "stereo", "loudness": "loudness"}
+"""The groups of the relative errors, as the paper's Table II has them."""
+
+
+def percent(value: float | None) -> str:
+    """A share for people."""
+    return "–" if value is None else f"{100 * value:.2f} %"
 
 
 def flat(row: Row, before: str = "") -> dict[str, Any]:
@@ -70,11 +79,15 @@ def write_csv(rows: Iterable[Row]) -> None:
 
 
 def write_table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", left: Sequence[int] = (0,)
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    title: str = "",
+    left: Sequence[int] = (0,),
+    stream: TextIO | None = None,
 ) -> None:
-    """A table for people; numbers stand to the right, texts to the left.
+    """A table for people, on stdout unless `stream` is another; numbers stand to the right, texts to the left.
 
-    Where stdout is a terminal, columns that it has no room for come below, in tables of their own, and texts are
+    Where that is a terminal, columns that it has no room for come below, in tables of their own, and texts are
     wrapped; elsewhere the table is as wide as it has to be.
     """
     from rich import box
@@ -83,11 +96,12 @@ def write_table(
     from rich.text import Text
 
     rows = list(rows)
-    room = Console(file=sys.stdout).width if sys.stdout.isatty() else None
+    stream = stream or sys.stdout
+    room = Console(file=stream).width if stream.isatty() else None
     texts = left[1:]
     widths = [_width(column, room) for column in zip(head, *rows, strict=True)]
     needed = sum(widths) + GAP * (len(widths) - 1)
-    console = Console(file=sys.stdout, highlight=False, width=room or max(needed, len(title), 1))
+    console = Console(file=stream, highlight=False, width=room or max(needed, len(title), 1))
     parts = [range(len(head))] if texts or room is None else _parts(widths, room)
     with console.capture() as written:
         if title:
@@ -102,7 +116,7 @@ def write_table(
                 table.add_row(*(Text(row[i]) for i in part))
             console.print(table)
             console.print()
-    print(written.get(), end="")  # rich has ideas of its own about broken pipes
+    print(written.get(), end="", file=stream)  # rich has ideas of its own about broken pipes
 
 
 def _width(column: Sequence[str], room: int | None) -> int:

@@ -1,0 +1,380 @@
+"""`fit`: what happens in which order, and what is said of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from mixtools.controls import GRAPHIC_CENTRES_HZ
+from mixtools.diff.losses import TOWARDS
+from mixtools.dsp.graphic_eq import band_firs, usable_bands
+from mixtools.errors import ParameterError, nearest
+from mixtools.mix import Mix, Track
+from mixtools.tasks.fit.alignment import align
+from mixtools.tasks.fit.checking import Checked, check
+from mixtools.tasks.fit.conditioning import Conditioning, telling_apart
+from mixtools.tasks.fit.descent import REVERB, Descent
+from mixtools.tasks.fit.estimate import Estimate, Problem, Strip
+from mixtools.tasks.fit.excerpts import Range, alternate_blocks, choose_excerpts
+from mixtools.tasks.fit.linear import Linear, fit_gains
+from mixtools.tasks.fit.recordings import Chosen, Recording
+
+MODELS = "stereo-bus", "individual-bus", "gain", "eq", "console"
+METHODS = "solve", "descent"
+LOSSES = tuple(TOWARDS)
+
+MOST_S = 60.0
+"""Of a song, what is fitted at most: more of it costs time and memory, and says little more."""
+
+DESCENT_S = 30.0
+"""The excerpt that descent hears, in one piece, about as long as the paper's."""
+
+ALIGNED_S = 30.0
+"""What stems are aligned by."""
+
+POLISH_STEPS = 40
+POLISH_RATES = 1e-2, 1e-3, 1e-4
+POLISHED_DB = -40.0
+"""A residual above this is polished by descent, unless the number of steps says otherwise."""
+
+POOR_DB = -6.0
+"""A fit whose residual is above this is tried on what it did not see, asked or not."""
+
+UNRELATED_DB = -1.0
+"""An unseen residual above this explains nothing."""
+
+CROWDED = 0.5
+"""Unknowns per sample from which on the residual of what was fitted says little."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is looked for, and how. Times are in seconds of the mix; `start_s` and `end_s` bound what is fitted."""
+
+    model: str = "stereo-bus"
+    method: str = "solve"
+    reverb_s: float = 1.0
+    start_s: float | None = None
+    end_s: float | None = None
+    loss: str = "mss"
+    steps: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    validate: bool = False
+    align: bool = True
+    automation_s: float | None = None
+    prune_db: float | None = None
+    split_stereo: bool = False
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name, words in (("model", MODELS), ("method", METHODS), ("loss", LOSSES)):
+            value = getattr(self, name)
+            if value not in words:
+                raise ParameterError(f"{name} is {value}; give {nearest(str(value), words)}")
+
+    @property
+    def has_reverb(self) -> bool:
+        return self.model in ("stereo-bus", "individual-bus", "console")
+
+
+@dataclass
+class Fitted:
+    """A mix that remakes the mix, its impulse responses (2, taps) by the keys the mix names them with, and a report."""
+
+    mix: Mix
+    responses: dict[str, np.ndarray]
+    report: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def fit(
+    stems: Mapping[str, Recording],
+    target: Recording,
+    rate: int,
+    options: Options = Options(),
+    progress: Callable[[str, float], None] = lambda what, share: None,
+) -> Fitted:
+    """Find the console settings that make `target` of the stems, all at `rate`.
+
+    Interrupted (KeyboardInterrupt) after something was found, it returns the best so far.
+    """
+    return _Fit(stems, target, rate, options, progress).run()
+
+
+class _Fit:
+    def __init__(
+        self,
+        stems: Mapping[str, Recording],
+        target: Recording,
+        rate: int,
+        options: Options,
+        progress: Callable[[str, float], None],
+    ):
+        self.stems = {name: stems[name] for name in sorted(stems)}
+        self.target, self.rate, self.options = target, rate, options
+        self._progress = progress
+        self.warnings: list[str] = []
+        self.best: Estimate | None = None
+        self.reverb_s = options.reverb_s
+
+    def stage(self, what: str) -> Callable[[float], None]:
+        return lambda share: self._progress(what, share)
+
+    def run(self) -> Fitted:
+        ranges = self.ranges(MOST_S, 10.0)
+        length = sum(stop - start for start, stop in ranges) / self.rate
+        if self.options.has_reverb and length < self.reverb_s:
+            self.warnings.append(
+                f"the mix is shorter than the reverb: what is fitted lasts {length:.2f} s, and so do the impulse "
+                f"responses, instead of {self.reverb_s:g} s"
+            )
+            self.reverb_s = length
+        problem = Problem(self.strips(), self.target, self.rate, ranges)
+        unseen, interrupted = None, False
+        try:
+            if self.options.align:
+                self.align(problem)
+            conditioning = telling_apart(
+                [strip.moved for strip in problem.strips], ranges, self.rate, [_label(s) for s in problem.strips]
+            )
+            if self.options.validate:
+                unseen = self.unseen(problem)
+            self.estimate(problem, "solving", self.keep)
+            checked = self.check(self.best, problem.ranges, "checking")
+            poor = checked.residual_db is not None and checked.residual_db > POOR_DB
+            if poor and unseen is None and checked.unseen_residual_db is None:
+                unseen = self.unseen(problem)
+        except KeyboardInterrupt:
+            if self.best is None:
+                raise
+            interrupted = True
+            checked = self.check(self.best, problem.ranges, "checking")
+        return self.fitted(problem, conditioning, checked, unseen, interrupted)
+
+    def ranges(self, most_s: float, piece_s: float) -> list[Range]:
+        options, rate = self.options, self.rate
+        start = round((options.start_s or 0.0) * rate)
+        end = self.target.frames if options.end_s is None else min(round(options.end_s * rate), self.target.frames)
+        if start >= end:
+            raise ParameterError(
+                f"start_s is {start / rate:g}, but what can be fitted ends at {end / rate:g} s; start earlier"
+            )
+        return choose_excerpts(self.stems, self.target, rate, most_s, piece_s, start, end)
+
+    def strips(self) -> list[Strip]:
+        strips = []
+        for name, recording in self.stems.items():
+            if recording.channels == 1:
+                strips.append(Strip(name, "both", recording))
+            elif self.target.channels == 1:
+                strips.append(Strip(name, "mid", Chosen(recording, "mid")))
+            elif self.options.split_stereo:
+                strips += [Strip(name, side, Chosen(recording, side)) for side in ("left", "right")]
+            else:
+                strips.append(Strip(name, "both", recording))
+        return strips
+
+    def align(self, problem: Problem) -> None:
+        """Move every strip by whole samples to where it belongs; what is left of a sample the settings find."""
+        named = {_label(strip): strip for strip in problem.strips}
+        ranges = self.ranges(ALIGNED_S, 10.0)
+        found = align(
+            {label: strip.recording for label, strip in named.items()},
+            self.target,
+            self.rate,
+            ranges,
+            self.stage("aligning"),
+        )
+        for label, strip in named.items():
+            strip.offset = round(found.stems[label].offset)
+
+    def estimate(self, problem: Problem, stage: str, keep: Callable[[Estimate], None]) -> Estimate:
+        """Fit the model to a problem's ranges; `keep` hears of everything better on the way."""
+        options = self.options
+        if options.method == "descent":
+            found = self.descend(problem, stage)
+        elif options.model == "gain":
+            found = fit_gains(problem)
+        else:
+            reverb_s = 0.0 if options.model == "eq" else self.reverb_s
+            linear = Linear(problem, reverb_s, self.stage(stage))
+            found = linear.individual() if options.model == "individual-bus" else linear.structured(keep)
+        keep(found)
+        if options.method == "solve" and options.model in ("stereo-bus", "eq") or options.steps:
+            found = self.maybe_polished(problem, found)
+            keep(found)
+        return found
+
+    def maybe_polished(self, problem: Problem, found: Estimate) -> Estimate:
+        """Polished by as many steps as asked for; unless asked, only what is not near the mix yet."""
+        steps = self.options.steps
+        if steps is None:
+            residual = self.check(found, problem.ranges, "checking").residual_db
+            steps = 0 if residual is None or residual < POLISHED_DB else POLISH_STEPS
+        return self.polished(problem, found, steps) if steps else found
+
+    def descend(self, problem: Problem, stage: str) -> Estimate:
+        """The paper's own method, on one excerpt of the ranges."""
+        options = self.options
+        architecture = "stereo-bus" if options.model == "console" else options.model
+        descent, mask = self.descent(problem, [s.moved for s in problem.strips], architecture=architecture)
+        descent.run(options.steps, self.stage(stage), mask)
+        files, channels = zip(*((strip.file, strip.channel) for strip in problem.strips), strict=True)
+        tracks, buses, responses = descent.tracks(files, channels)
+        for track, strip in zip(tracks, problem.strips, strict=True):
+            track.offset_ms += problem.ms(strip.offset)
+        return Estimate(tracks, list(range(len(tracks))), buses, responses=responses)
+
+    def polished(self, problem: Problem, found: Estimate, steps: int) -> Estimate:
+        """An estimate after some steps of descent, from where it is."""
+        start = found.tracks, found.buses, found.responses
+        descent, mask = self.descent(problem, [problem.strips[i].recording for i in found.whose], start=start)
+        descent.run(steps, self.stage("polishing"), mask, POLISH_RATES, patience=max(1, steps // 4))
+        tracks, buses, responses = descent.tracks(law="balance")
+        return replace(found, tracks=tracks, buses=buses, responses=responses)
+
+    def descent(self, problem: Problem, stems: list[Recording], **keywords: Any) -> tuple[Descent, np.ndarray]:
+        """A descent on the excerpt that stands for the problem best, and which of its samples count."""
+        (first, last), *_ = choose_excerpts(
+            self.stems, self.target, self.rate, DESCENT_S, DESCENT_S, problem.ranges[0][0], problem.ranges[-1][1]
+        )
+        taps = round(self.reverb_s * self.rate)
+        lead = 2 * taps + self.rate
+        if "start" in keywords:
+            lead += round(max(abs(track.offset_ms) for track in keywords["start"][0]) / 1000 * self.rate)
+        descent = Descent(
+            [stem.read(first - lead, last - first + lead) for stem in stems],
+            np.broadcast_to(self.target.read(first, last - first), (2, last - first)).copy(),
+            self.rate,
+            taps=taps,
+            seed=self.options.seed,
+            device=self.options.device,
+            loss=self.options.loss,
+            lead=lead,
+            **keywords,
+        )
+        mask = np.zeros(last - first, bool)
+        for start, stop in problem.ranges:
+            mask[max(start - first, 0) : max(stop - first, 0)] = True
+        return descent, mask
+
+    def keep(self, estimate: Estimate) -> None:
+        self.best = estimate
+
+    def check(self, estimate: Estimate, seen: list[Range], stage: str) -> Checked:
+        return check(
+            estimate,
+            self.stems,
+            self.target,
+            self.rate,
+            seen,
+            self.options.loss,
+            self.options.threads,
+            self.stage(stage),
+        )
+
+    def unseen(self, problem: Problem) -> float | None:
+        """The residual on what a fit of alternate blocks does not see."""
+        seen, rest = alternate_blocks(problem.ranges, self.rate)
+        if not rest:
+            self.warnings.append("the mix is too short to keep blocks of 5 s back; there is no unseen residual")
+            return None
+        estimate = self.estimate(problem.within(seen), "validating", lambda found: None)
+        return self.check(estimate, seen, "validating").unseen_residual_db
+
+    def fitted(
+        self,
+        problem: Problem,
+        conditioning: Conditioning,
+        checked: Checked,
+        unseen: float | None,
+        interrupted: bool,
+    ) -> Fitted:
+        unseen = checked.unseen_residual_db if unseen is None else unseen
+        for strip in problem.strips:
+            note = conditioning.stems[_label(strip)].note
+            if note:
+                self.warnings.append(f"{_label(strip)}: {note}; nothing certain can be said of its settings")
+        if unseen is not None and unseen > UNRELATED_DB:
+            self.warnings.append(
+                f"the mix does not seem to be made of these stems: a fit leaves {unseen:+.1f} dB of what it did not see"
+            )
+        mix = self.best.mix(self.rate)
+        report = {
+            "model": self.options.model,
+            "method": self.options.method,
+            "sample_rate": self.rate,
+            "reverb_s": self.reverb_s if self.options.has_reverb else None,
+            "seconds": self.target.frames / self.rate,
+            "fitted": [[start / self.rate, stop / self.rate] for start, stop in problem.ranges],
+            "residual_db": checked.residual_db,
+            "unseen_residual_db": unseen,
+            "loss": checked.loss,
+            "features": checked.features,
+            "tracks": self.lines(problem, conditioning, checked),
+        }
+        return Fitted(mix, self.best.responses, report, self.warnings, interrupted)
+
+    def lines(self, problem: Problem, conditioning: Conditioning, checked: Checked) -> list[dict[str, Any]]:
+        """What is said of each strip."""
+        lines = []
+        gains: dict[str, float] = {}
+        for i, strip in enumerate(problem.strips):
+            own = [track for track, whose in zip(self.best.tracks, self.best.whose, strict=True) if whose == i]
+            line = _line(own, self.best, self.rate)
+            gains[_label(strip)] = 10.0 ** (line["gain_db"] / 20.0)
+            lines.append(line)
+        sure = conditioning.sure_db(checked.residual_power, gains)
+        for strip, line in zip(problem.strips, lines, strict=True):
+            line["sure_db"] = sure[_label(strip)]
+            line["note"] = conditioning.stems[_label(strip)].note
+        return lines
+
+
+def _label(strip: Strip) -> str:
+    return strip.file if strip.channel in ("both", "mid") else f"{strip.file} ({strip.channel})"
+
+
+def _line(own: list[Track], estimate: Estimate, rate: int) -> dict[str, Any]:
+    """A strip in numbers, from its tracks: the dry one, and perhaps one that holds the rest."""
+    dry = own[0]
+    given = {insert.effect: insert.settings for insert in dry.chain}
+    eq = given.get("graphic_eq")
+    bands = usable_bands(rate)
+    gain = given.get("gain", {"gain_db": 0.0, "invert": False})
+    return {
+        "file": dry.file,
+        "channel": dry.channel,
+        "gain_db": gain["gain_db"],
+        "inverted": gain["invert"],
+        "pan": given.get("pan", {"pan": 0.5})["pan"],
+        "eq_db": [eq[f"band{hz}_gain_db"] if hz in bands else None for hz in GRAPHIC_CENTRES_HZ] if eq else None,
+        "delay_ms": dry.offset_ms,
+        "reverb_db": _reverb_db(own, given, estimate, rate),
+    }
+
+
+def _reverb_db(own: list[Track], given: dict[str, Any], estimate: Estimate, rate: int) -> float | None:
+    """Level of what a strip sounds like after its direct sound, relative to that, for a stem that is white noise."""
+    keys = [insert.controls["ir"] for track in own for insert in track.chain if insert.effect == "convolution"]
+    shared = estimate.responses.get(REVERB)
+    if keys:
+        eq = given.get("graphic_eq")
+        amplitudes = [10.0 ** (eq[f"band{hz}_gain_db"] / 20.0) if eq else 1.0 for hz in usable_bands(rate)]
+        pan = given.get("pan", {"pan": 0.5})["pan"]
+        sides = min(1.0, 2 * (1 - pan)) ** 2 + min(1.0, 2 * pan) ** 2
+        direct = np.square(amplitudes @ band_firs(rate)).sum() * 10.0 ** (given["gain"]["gain_db"] / 10.0) * sides
+        wet = sum(float(np.square(estimate.responses[key], dtype=np.float64).sum()) for key in keys)
+        return 10.0 * math.log10(max(wet, 1e-20) / max(direct, 1e-20))
+    if shared is None or REVERB not in own[0].sends:
+        return None
+    pan = given.get("pan", {"pan": 0.5})["pan"]
+    sides = np.square([min(1.0, 2 * (1 - pan)), min(1.0, 2 * pan)])
+    wet = float((np.square(shared, dtype=np.float64).sum(1) * sides).sum() / sides.sum())
+    return own[0].sends[REVERB] + 10.0 * math.log10(max(wet, 1e-20))
