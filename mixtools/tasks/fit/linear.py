@@ -65,7 +65,7 @@ class Linear:
         self.reverb = round(reverb_s * rate)
         self.lead = fir_length(rate) // 2
         taps = self.reverb + 2 * self.lead + round(LATEST_S * rate)
-        colour = whitening(rate)
+        colour = whitening(problem.target, problem.ranges)
         stems = [Whitened(strip.moved, colour) for strip in problem.strips]
         self.data = Excerpted(stems, Whitened(problem.target, colour), problem.ranges, taps, self.lead)
         self.solver = Solver(self.data, rate)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.linalg import solve_toeplitz
+from scipy.signal import oaconvolve
+
+BLOCK = 1 << 18
 
 
 class Recording(Protocol):
@@ -79,10 +83,10 @@ class Moved:
 
 @dataclass
 class Whitened:
-    """A recording through y[n] = x[n] - c x[n - 1], which brings music's spectrum closer to level."""
+    """A recording through a short filter, as a rule one that makes the mix's spectrum level."""
 
     recording: Recording
-    coefficient: float
+    taps: np.ndarray
 
     @property
     def channels(self) -> int:
@@ -93,8 +97,9 @@ class Whitened:
         return self.recording.frames
 
     def read(self, start: int, frames: int) -> np.ndarray:
-        block = self.recording.read(start - 1, frames + 1)
-        return block[:, 1:] - np.float32(self.coefficient) * block[:, :-1]
+        before = len(self.taps) - 1
+        block = self.recording.read(start - before, frames + before)
+        return oaconvolve(block, self.taps[None], mode="valid", axes=1).astype(np.float32)
 
 
 class Playing:
@@ -111,9 +116,22 @@ class Playing:
         return self._recording.read(self._at - n, n)
 
 
-CORNER_HZ = 140.0
+ORDER = 32
+"""Of the whitening filter."""
+
+EVEN_DB = -60.0
+"""White noise of this level in the mix: what is quieter is not raised."""
 
 
-def whitening(rate: float) -> float:
-    """The coefficient of `Whitened` at a rate: a slope of 6 dB per octave above 140 Hz, where music falls by as much."""
-    return math.exp(-2 * math.pi * CORNER_HZ / rate)
+def whitening(target: Recording, ranges: Iterable[tuple[int, int]]) -> np.ndarray:
+    """The prediction error filter of a mix: what it makes of the mix has a level spectrum, (taps,)."""
+    correlations = np.zeros(ORDER + 1)
+    for start, stop in ranges:
+        for at in range(start, stop, BLOCK):
+            for x in target.read(at, min(BLOCK, stop - at)).astype(np.float64):
+                spectrum = rfft(x, next_fast_len(len(x) + ORDER, real=True))
+                correlations += irfft(np.abs(spectrum) ** 2, next_fast_len(len(x) + ORDER, real=True))[: ORDER + 1]
+    correlations[0] *= 1.0 + 10.0 ** (EVEN_DB / 10.0)
+    if correlations[0] <= 0.0:
+        return np.ones(1)
+    return np.concatenate([[1.0], -solve_toeplitz(correlations[:-1], correlations[1:])])
