@@ -74,7 +74,7 @@ EXAMPLES = (
 REVERB_S = 1.0
 WITH_REVERB = ("stereo-bus", "individual-bus", "console")
 EQ_TITLE = f"EQ dB, {GRAPHIC_CENTRES_HZ[0]} Hz to {GRAPHIC_CENTRES_HZ[-1] // 1000} kHz"
-KEPT = ("model", "method", "reverb_s", "fitted", "residual_db", "unseen_residual_db", "loss")
+KEPT = ("model", "method", "reverb_s", "fitted", "residual_db", "unseen_residual_db", "loss", "pruned")
 """Of the report, in the mix file."""
 
 DIGITS = 6
@@ -219,7 +219,8 @@ def fit(
             "--prune",
             metavar="DB",
             parser=options.number(Control("--prune", "", None, 0.0, 60.0)),
-            help="Leave out every effect and send whose removal raises the residual by less than this.",
+            help="Leave out effects and sends, the least needed first, as long as that raises the residual by less "
+            "than this in all.",
             show_default=False,
         ),
     ] = None,
@@ -543,10 +544,13 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     errors = report["features"]
     by_group = ", ".join(f"{title} {percent(errors['groups'][group])}" for group, title in TABLE2_TITLES.items())
     checked = "" if unseen is None else f", and {_shown(unseen, 1)} dB on audio that the fit did not see"
-    return [
+    lines = [
         f"residual {_shown(report['residual_db'], 1)} dB{checked}",
         f"loss {report['loss']:.4g}; feature errors: {by_group}; total {percent(errors['total'])}",
     ]
+    if report["pruned"] is not None:
+        lines.append(f"pruned: {', '.join(report['pruned']) or 'nothing'}")
+    return lines
 
 
 def compact(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -418,7 +418,7 @@ class _GivenStrips(_Strips):
             self.theta["own"] = torch.zeros(self._fixed["own"].shape)
         for name in ("shared", "own"):
             if name in self._fixed:
-                self._fixed[f"{name}_level"] = torch.from_numpy(_local_level(self._fixed[name].numpy(), rate))
+                self._fixed[f"{name}_level"] = torch.from_numpy(local_level(self._fixed[name].numpy(), rate))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         super().to(device, dtype)
@@ -553,7 +553,7 @@ def _as_response(response: torch.Tensor) -> np.ndarray:
     return response.detach().float().cpu().numpy()
 
 
-def _local_level(response: np.ndarray, rate: float, seconds: float = 0.005) -> np.ndarray:
+def local_level(response: np.ndarray, rate: float, seconds: float = 0.005) -> np.ndarray:
     """The level of a response (..., taps) around each of its taps, at least -96 dB below its highest."""
     from scipy.ndimage import uniform_filter1d
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from mixtools.controls import GRAPHIC_CENTRES_HZ
 from mixtools.diff.losses import TOWARDS
@@ -18,10 +19,13 @@ from mixtools.tasks.fit.alignment import align
 from mixtools.tasks.fit.checking import Checked, check
 from mixtools.tasks.fit.conditioning import Conditioning, telling_apart
 from mixtools.tasks.fit.descent import REVERB, Descent
+from mixtools.tasks.fit.dynamics import Dynamics
 from mixtools.tasks.fit.estimate import Estimate, Problem, Strip
 from mixtools.tasks.fit.excerpts import Range, alternate_blocks, choose_excerpts
 from mixtools.tasks.fit.linear import Linear, fit_gains
+from mixtools.tasks.fit.pruning import pruned
 from mixtools.tasks.fit.recordings import Chosen, Recording
+from mixtools.tasks.fit.strips import Settings
 
 MODELS = "stereo-bus", "individual-bus", "gain", "eq", "console"
 METHODS = "solve", "descent"
@@ -30,11 +34,14 @@ LOSSES = tuple(TOWARDS)
 MOST_S = 60.0
 """Of a song, what is fitted at most: more of it costs time and memory, and says little more."""
 
-DESCENT_S = 30.0
-"""The excerpt that descent hears, in one piece, about as long as the paper's."""
+EXCERPT_SAMPLES = 30 * 44100
+"""What descent hears, in one piece, about as long as the paper's."""
 
 ALIGNED_S = 30.0
 """What stems are aligned by."""
+
+POLISHED = "stereo-bus", "eq"
+"""What is polished by descent after it was solved."""
 
 POLISH_STEPS = 40
 POLISH_RATES = 1e-2, 1e-3, 1e-4
@@ -53,14 +60,17 @@ CROWDED = 0.5
 
 @dataclass(frozen=True)
 class Options:
-    """What is looked for, and how. Times are in seconds of the mix; `start_s` and `end_s` bound what is fitted."""
+    """What is looked for, and how. Times are in seconds of the mix; `start_s` and `end_s` bound what is fitted.
+
+    The loss is that of descent: `mss` as in the paper, but `time` for the console model, unless given.
+    """
 
     model: str = "stereo-bus"
     method: str = "solve"
     reverb_s: float = 1.0
     start_s: float | None = None
     end_s: float | None = None
-    loss: str = "mss"
+    loss: str | None = None
     steps: int | None = None
     seed: int = 0
     device: str = "auto"
@@ -72,6 +82,8 @@ class Options:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        if self.loss is None:
+            object.__setattr__(self, "loss", "time" if self.model == "console" and self.method == "solve" else "mss")
         for name, words in (("model", MODELS), ("method", METHODS), ("loss", LOSSES)):
             value = getattr(self, name)
             if value not in words:
@@ -121,6 +133,7 @@ class _Fit:
         self._progress = progress
         self.warnings: list[str] = []
         self.best: Estimate | None = None
+        self.removed: list[str] | None = None
         self.reverb_s = options.reverb_s
 
     def stage(self, what: str) -> Callable[[float], None]:
@@ -146,6 +159,8 @@ class _Fit:
             if self.options.validate:
                 unseen = self.unseen(problem)
             self.estimate(problem, "solving", self.keep)
+            if self.options.prune_db is not None:
+                self.prune(problem, self.options.prune_db)
             checked = self.check(self.best, problem.ranges, "checking")
             poor = checked.residual_db is not None and checked.residual_db > POOR_DB
             if poor and unseen is None and checked.unseen_residual_db is None:
@@ -204,12 +219,31 @@ class _Fit:
         else:
             reverb_s = 0.0 if options.model == "eq" else self.reverb_s
             linear = Linear(problem, reverb_s, self.stage(stage))
-            found = linear.individual() if options.model == "individual-bus" else linear.structured(keep)
+            if options.model == "individual-bus":
+                found = linear.individual()
+            else:
+                settings = linear.structured(keep)
+                found = linear.estimate(settings)
+                if options.model == "console":
+                    found = self.moving(problem, linear, settings, stage, keep)
         keep(found)
-        if options.method == "solve" and options.model in ("stereo-bus", "eq") or options.steps:
+        if options.method == "solve" and options.model in POLISHED:
             found = self.maybe_polished(problem, found)
             keep(found)
         return found
+
+    def prune(self, problem: Problem, db: float) -> None:
+        """Take from the best what it can do without."""
+        self.best, self.removed = pruned(
+            self.best,
+            self.stems,
+            self.target,
+            self.rate,
+            problem.ranges,
+            db,
+            self.options.threads,
+            self.stage("pruning"),
+        )
 
     def maybe_polished(self, problem: Problem, found: Estimate) -> Estimate:
         """Polished by as many steps as asked for; unless asked, only what is not near the mix yet."""
@@ -218,6 +252,18 @@ class _Fit:
             residual = self.check(found, problem.ranges, "checking").residual_db
             steps = 0 if residual is None or residual < POLISHED_DB else POLISH_STEPS
         return self.polished(problem, found, steps) if steps else found
+
+    def moving(
+        self, problem: Problem, linear: Linear, settings: Settings, stage: str, keep: Callable[[Estimate], None]
+    ) -> Estimate:
+        """The console with dynamics, from a linear one."""
+        dynamics = Dynamics(problem, self.excerpt(problem), self.reverb_s, linear, settings)
+        dynamics.search(self.stage("searching dynamics" if stage == "solving" else stage))
+        keep(dynamics.estimate())
+        loss = self.options.loss
+        towards = None if loss == "time" else TOWARDS[loss](torch.from_numpy(dynamics.heard))
+        dynamics.descend(self.options.steps, towards, self.stage("descending" if stage == "solving" else stage))
+        return dynamics.estimate()
 
     def descend(self, problem: Problem, stage: str) -> Estimate:
         """The paper's own method, on one excerpt of the ranges."""
@@ -241,9 +287,7 @@ class _Fit:
 
     def descent(self, problem: Problem, stems: list[Recording], **keywords: Any) -> tuple[Descent, np.ndarray]:
         """A descent on the excerpt that stands for the problem best, and which of its samples count."""
-        (first, last), *_ = choose_excerpts(
-            self.stems, self.target, self.rate, DESCENT_S, DESCENT_S, problem.ranges[0][0], problem.ranges[-1][1]
-        )
+        first, last = self.excerpt(problem)
         taps = round(self.reverb_s * self.rate)
         lead = 2 * taps + self.rate
         if "start" in keywords:
@@ -263,6 +307,13 @@ class _Fit:
         for start, stop in problem.ranges:
             mask[max(start - first, 0) : max(stop - first, 0)] = True
         return descent, mask
+
+    def excerpt(self, problem: Problem) -> Range:
+        """The piece of the mix that stands for the problem best, where a method takes only one."""
+        seconds = EXCERPT_SAMPLES / self.rate
+        return choose_excerpts(
+            self.stems, self.target, self.rate, seconds, seconds, problem.ranges[0][0], problem.ranges[-1][1]
+        )[0]
 
     def keep(self, estimate: Estimate) -> None:
         self.best = estimate
@@ -316,6 +367,7 @@ class _Fit:
             "residual_db": checked.residual_db,
             "unseen_residual_db": unseen,
             "loss": checked.loss,
+            "pruned": self.removed,
             "features": checked.features,
             "tracks": self.lines(problem, conditioning, checked),
         }
@@ -369,7 +421,8 @@ def _reverb_db(own: list[Track], given: dict[str, Any], estimate: Estimate, rate
         amplitudes = [10.0 ** (eq[f"band{hz}_gain_db"] / 20.0) if eq else 1.0 for hz in usable_bands(rate)]
         pan = given.get("pan", {"pan": 0.5})["pan"]
         sides = min(1.0, 2 * (1 - pan)) ** 2 + min(1.0, 2 * pan) ** 2
-        direct = np.square(amplitudes @ band_firs(rate)).sum() * 10.0 ** (given["gain"]["gain_db"] / 10.0) * sides
+        gain_db = given.get("gain", {"gain_db": 0.0})["gain_db"]
+        direct = np.square(amplitudes @ band_firs(rate)).sum() * 10.0 ** (gain_db / 10.0) * sides
         wet = sum(float(np.square(estimate.responses[key], dtype=np.float64).sum()) for key in keys)
         return 10.0 * math.log10(max(wet, 1e-20) / max(direct, 1e-20))
     if shared is None or REVERB not in own[0].sends:

@@ -14,7 +14,7 @@ from mixtools.tasks.fit.descent import REVERB, response_names
 from mixtools.tasks.fit.estimate import Estimate, Problem, Progress
 from mixtools.tasks.fit.filters import Excerpted, Solver
 from mixtools.tasks.fit.gain import Gains, balance_for, decibels, gain_tracks
-from mixtools.tasks.fit.recordings import Whitened, whitening
+from mixtools.tasks.fit.recordings import ORDER, Whitened, whitening
 from mixtools.tasks.fit.strips import Settings, Strips
 from mixtools.tasks.fit.structure import GaussNewton, read_off
 
@@ -28,6 +28,9 @@ WHOLE = 0.002
 
 STEPS = 15, 45
 """Of conjugate gradients, for filters that are the result."""
+
+EXPLAINED = 0.01
+"""Of the whitened mix's energy: filters that leave more than that are not all there is to the mix."""
 
 FIRST_STEPS = (20,)
 """The same, for filters that settings are read off."""
@@ -61,21 +64,35 @@ class Linear:
 
     def __init__(self, problem: Problem, reverb_s: float, progress: Progress):
         self.problem = problem
-        rate = problem.rate
-        self.reverb = round(reverb_s * rate)
-        self.lead = fir_length(rate) // 2
-        taps = self.reverb + 2 * self.lead + round(LATEST_S * rate)
-        colour = whitening(problem.target, problem.ranges)
-        stems = [Whitened(strip.moved, colour) for strip in problem.strips]
-        self.data = Excerpted(stems, Whitened(problem.target, colour), problem.ranges, taps, self.lead)
-        self.solver = Solver(self.data, rate)
-        self.shapes = Strips(rate, taps, self.lead, self.data.points, self.reverb)
+        self.reverb = round(reverb_s * problem.rate)
+        self.lead = fir_length(problem.rate) // 2
         self._progress = progress
+        self._load(ORDER)
+        if self._residual(self.first) > EXPLAINED:
+            self._load(1)
 
-    def structured(self, keep: Callable[[Estimate], None]) -> Estimate:
+    def _load(self, order: int) -> None:
+        """Solve for first filters, stems and mix through a whitening filter of an order.
+
+        Where filters explain the mix, white is best: everything counts alike, however quiet. Where they do not, what
+        is left is about as loud as the mix at every frequency, and only what is loud can be brought down.
+        """
+        problem = self.problem
+        self.colour = whitening(problem.target, problem.ranges, order)
+        taps = self.reverb + 2 * self.lead + round(LATEST_S * problem.rate)
+        stems = [Whitened(strip.moved, self.colour) for strip in problem.strips]
+        self.data = Excerpted(stems, Whitened(problem.target, self.colour), problem.ranges, taps, self.lead)
+        self.solver = Solver(self.data, problem.rate)
+        self.shapes = Strips(problem.rate, taps, self.lead, self.data.points, self.reverb)
+        self.first = self.solver.solve(FIRST_STEPS, progress=lambda share: self._progress(0.25 * share))
+
+    def _residual(self, filters: torch.Tensor) -> float:
+        left = self.data.residual(filters).double().square().sum()
+        return float(left / self.data.target.double().square().sum().clamp(min=1e-30))
+
+    def structured(self, keep: Callable[[Estimate], None]) -> Settings:
         """Gain, pan, equaliser, delay, and with a reverb one shared response and sends; `keep` hears of each step."""
-        filters = self.solver.solve(FIRST_STEPS, progress=lambda share: self._progress(0.25 * share))
-        settings = read_off(self.shapes, self.solver, filters)
+        settings = read_off(self.shapes, self.solver, self.first)
         newton = GaussNewton(self.shapes, self.solver)
         settings = newton.run(
             settings,
@@ -84,14 +101,14 @@ class Linear:
             lambda share: self._progress(0.25 + 0.75 * share),
             lambda found: keep(self.estimate(found)),
         )
-        return self.estimate(settings)
+        return possible(settings)
 
     def individual(self) -> Estimate:
         """A response of its own for each strip: what can be read off it as a dry strip, and a second entry for the
         rest."""
-        filters = self.solver.solve(STEPS, progress=self._progress)
+        filters = self.solver.solve(STEPS, progress=lambda share: self._progress(0.25 + 0.75 * share))
         plain = Strips(self.problem.rate, self.data.taps, self.lead, self.data.points, 0)
-        settings = _possible(read_off(plain, self.solver, filters))
+        settings = possible(read_off(plain, self.solver, filters))
         rest = filters - plain.filters(settings)
         estimate = self.estimate(settings)
         keys = response_names(estimate.tracks)
@@ -105,7 +122,7 @@ class Linear:
 
     def estimate(self, settings: Settings) -> Estimate:
         """The console that has such settings."""
-        settings = _possible(settings)
+        settings = possible(settings)
         problem, tracks = self.problem, []
         for i, strip in enumerate(problem.strips):
             delay = float(settings.delay[i])
@@ -132,7 +149,7 @@ class Linear:
         return estimate
 
 
-def _possible(settings: Settings) -> Settings:
+def possible(settings: Settings) -> Settings:
     """Settings that a console can have: sides of one sign, and gains of the equaliser within its range."""
     sides, eq = settings.sides.clone(), settings.eq.clone()
     sign = torch.sign(sides.sum(0))

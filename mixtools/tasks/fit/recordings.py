@@ -123,14 +123,14 @@ EVEN_DB = -60.0
 """White noise of this level in the mix: what is quieter is not raised."""
 
 
-def whitening(target: Recording, ranges: Iterable[tuple[int, int]]) -> np.ndarray:
+def whitening(target: Recording, ranges: Iterable[tuple[int, int]], order: int = ORDER) -> np.ndarray:
     """The prediction error filter of a mix: what it makes of the mix has a level spectrum, (taps,)."""
-    correlations = np.zeros(ORDER + 1)
+    correlations = np.zeros(order + 1)
     for start, stop in ranges:
         for at in range(start, stop, BLOCK):
             for x in target.read(at, min(BLOCK, stop - at)).astype(np.float64):
-                spectrum = rfft(x, next_fast_len(len(x) + ORDER, real=True))
-                correlations += irfft(np.abs(spectrum) ** 2, next_fast_len(len(x) + ORDER, real=True))[: ORDER + 1]
+                spectrum = rfft(x, next_fast_len(len(x) + order, real=True))
+                correlations += irfft(np.abs(spectrum) ** 2, next_fast_len(len(x) + order, real=True))[: order + 1]
     correlations[0] *= 1.0 + 10.0 ** (EVEN_DB / 10.0)
     if correlations[0] <= 0.0:
         return np.ones(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import torch
@@ -17,6 +17,9 @@ DEEPEST_DB = -40.0
 
 GAIN = 1.1
 """Two steps in a row that make the residual's energy smaller by less than this factor are the last."""
+
+TINY = 1e-30
+"""What keeps silence from being divided by."""
 
 NOTHING = 1e-7
 """Of the mix's energy: a residual that is worth no further step."""
@@ -42,7 +45,8 @@ def read_off(strips: Strips, solver: Solver, filters: Tensor, rounds: int = 6) -
     """Settings that come near to filters (2, stems, taps), every frequency weighted by the stem's energy there."""
     filters = filters.double()
     weights = torch.stack([solver.power(side) for side in range(2)]).double()
-    peaks = filters.abs().amax(0).argmax(-1)
+    heard, peaks = filters.abs().amax(0).max(-1)
+    peaks = torch.where(heard > 0.0, peaks, strips.lead)
     delay = peaks.double() - strips.lead
     away = (torch.arange(strips.taps) - peaks[:, None]).abs() / strips.eq_half
     turns = strips.turns(delay)
@@ -57,7 +61,7 @@ def read_off(strips: Strips, solver: Solver, filters: Tensor, rounds: int = 6) -
         rest = spectra - dry
         sent = settings.send[:, None] * dry
         heard = (weights * sent.abs() ** 2).sum(1)
-        room = irfft((weights * sent.conj() * rest).sum(1) / (heard + 1e-3 * heard.mean()), strips.points)
+        room = irfft((weights * sent.conj() * rest).sum(1) / (heard + 1e-3 * heard.mean() + TINY), strips.points)
         room = room[:, : strips.reverb]
         room[:, 0] = 0.0
         wet = dry * rfft(room, strips.points)[:, None]
@@ -81,7 +85,7 @@ def _bands_of(strips: Strips, curves: Tensor, weights: Tensor) -> tuple[Tensor, 
     rights = torch.einsum("cif,bf->cib", curves * weights, strips.bands)
     sides = torch.linalg.solve(grams, rights).sum(-1)
     for _ in range(20):
-        total = (sides[..., None, None] ** 2 * grams).sum(0)
+        total = (sides[..., None, None] ** 2 * grams).sum(0) + TINY * torch.eye(len(strips.bands))
         amplitudes = torch.linalg.solve(total, (sides[..., None] * rights).sum(0))
         along = torch.einsum("ib,cibd,id->ci", amplitudes, grams, amplitudes).clamp(min=1e-30)
         sides = (rights * amplitudes).sum(-1) / along
@@ -94,8 +98,9 @@ def _bands_of(strips: Strips, curves: Tensor, weights: Tensor) -> tuple[Tensor, 
 class GaussNewton:
     """Least squares of the mix over settings: each step solves the linearised problem by conjugate gradients."""
 
-    def __init__(self, strips: Strips, solver: Solver, counted: Tensor | None = None):
+    def __init__(self, strips: Strips, solver: Solver, counted: Tensor | None = None, hold: Collection[str] = ()):
         self.strips, self.solver, self.data = strips, solver, solver.data
+        self.hold = tuple(hold)
         self.counted = self.data.counted if counted is None else counted
         self.energy = max(float((self.data.target * self.counted).double().square().sum()), 1e-30)
 
@@ -116,7 +121,7 @@ class GaussNewton:
         keep(settings)
         damping = 1e-3
         best, small = self.loss(settings), 0
-        for step in range(steps):
+        for step in range(steps if best > NOTHING else 0):
             progress(step / steps)
             move = self._step(settings, damping, inner, best)
             share = 1.0
@@ -141,6 +146,10 @@ class GaussNewton:
         progress(1.0)
         return settings
 
+    def _free(self, move: Settings) -> Settings:
+        """A change without that of the settings that are held."""
+        return replace(move, **{name: torch.zeros_like(getattr(move, name)) for name in self.hold})
+
     def _step(self, settings: Settings, damping: float, inner: int, loss: float) -> Settings:
         tangent = Tangent(self.strips, settings)
         points = self.strips.points
@@ -149,7 +158,7 @@ class GaussNewton:
         left = self.data.correlated(self.data.residual(self.strips.filters(settings), self.counted))
         rest = tangent.adjoint(rfft(left, points)).plus(scaled.drawn(settings), -1.0)
         move = Settings(*(torch.zeros_like(getattr(rest, name)) for name in ("sides", "eq", "delay", "send", "room")))
-        through = direction = scaled.inverse(rest)
+        through = direction = self._free(scaled.inverse(self._free(rest)))
         product = first = rest.dot(through)
         for _ in range(inner):
             image = self.data.filtered(self.strips.cut(tangent.forward(direction))) * self.counted
@@ -158,9 +167,9 @@ class GaussNewton:
             length = product / max(direction.dot(turned), 1e-300)
             move = move.plus(direction, length)
             rest = rest.plus(turned, -length)
-            through = scaled.inverse(rest)
+            through = self._free(scaled.inverse(self._free(rest)))
             new = rest.dot(through)
-            if new < 1e-4 * first:
+            if new <= 1e-4 * first:
                 break
             direction = through.plus(direction, new / product)
             product = new
@@ -223,14 +232,14 @@ class _Scaled:
         for i in range(self.stems):
             place = slice(i * size + 2, i * size + 2 + self.bands)
             fisher[place, place] += self.smooth[i]
-        self.weight = damping * own + 1e-12 * own.max()
+        self.weight = damping * own + 1e-12 * own.max() + TINY
         diagonal = fisher.diagonal()
         diagonal[:numbers] += self.weight
         self.numbers = numbers
         if strips.reverb:
             self.heard = torch.stack(heard)
             self.room_weight = damping * float(self.heard.mean())
-            self.plain = noise / float(settings.room.square().mean())
+            self.plain = noise / max(float(settings.room.square().mean()), TINY)
             diagonal[numbers:] += self.room_weight + self.plain
             self.heard = self.heard + 0.1 * self.heard.mean() + self.room_weight + self.plain
             # No response begins with its first sample: that one is the dry path's.
