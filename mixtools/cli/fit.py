@@ -141,14 +141,16 @@ def fit(
         ),
     ] = None,
     loss: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--loss",
             metavar="mss|mr-stft|time",
             parser=_word_of("--loss", "LOSSES"),
-            help="What descent and the polish make small: multi-scale spectra, multi-resolution STFT, or samples.",
+            help="What descent makes small: multi-scale spectra (unless given), multi-resolution STFT, or samples "
+            "(console's unless given).",
+            show_default=False,
         ),
-    ] = "mss",
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -290,6 +292,7 @@ def fit(
         automation_s=automation,
         prune_db=prune,
         split_stereo=split_stereo,
+        threads=options.thread_count(threads),
     )
     outputs = Outputs(render, bits, stems_out, output, force, context.find_root().obj)
     with report.compiling(), batch_of([finished], report) as batch:
@@ -419,6 +422,11 @@ class _Run:
             ]
         elif self.options.model in WITH_REVERB:
             keys = ["reverb"]
+            if self.options.model == "console":
+                from mixtools.tasks.fit.descent import response_names
+
+                sides = equal_gain({name: stem.channels for name, stem in self.stems.items()}, split_stereo=True)
+                keys += response_names(sides.tracks)
             mix.buses["reverb"] = Bus(chain=[Insert("convolution", {"ir": "reverb"})])
         return mix, dict.fromkeys(keys, np.zeros((2, 1), np.float32))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from scipy.signal import oaconvolve
 from torch import Tensor
 from torch.nn.functional import conv1d, pad
 
-from mixtools.controls import EFFECTS
+from mixtools.controls import EFFECTS, Curve
 from mixtools.diff import TWINS
 from mixtools.diff.effect import side_by_side
 from mixtools.diff.fft import convolved
@@ -30,14 +30,14 @@ from mixtools.dsp.compressor import MAKEUP, compress, detector, stretches
 from mixtools.dsp.graphic_eq import usable_bands
 from mixtools.dsp.interpolation import interpolation
 from mixtools.dsp.true_peak import TAPS, highest_peaks
-from mixtools.mix import Insert, Master
-from mixtools.tasks.fit.descent import local_level
+from mixtools.mix import Insert, Master, Track
+from mixtools.tasks.fit.descent import local_level, response_names
 from mixtools.tasks.fit.estimate import Estimate, Problem, Progress, Strip
 from mixtools.tasks.fit.excerpts import Range
 from mixtools.tasks.fit.linear import Linear, possible
 from mixtools.tasks.fit.recordings import ArrayRecording
-from mixtools.tasks.fit.strips import Settings
-from mixtools.tasks.fit.structure import GaussNewton
+from mixtools.tasks.fit.strips import NEPER, Settings
+from mixtools.tasks.fit.structure import ALIKE, GaussNewton
 
 COMPRESSOR = "threshold_db", "ratio", "attack_ms", "release_ms", "knee_db"
 LIMITER = "ceiling_db", "release_ms"
@@ -68,7 +68,22 @@ SPANS: dict[str, float] = {
 HALVINGS = 3
 
 WORTH = 0.01
-"""Of the residual's energy: what a compressor or a limiter has to explain to be there."""
+"""Of the residual's energy: what a strip's compressor has to explain to be there."""
+
+WORTH_OF_MASTER = 0.03
+"""The same for the master's compressor and limiter, which fit a little to anything."""
+
+PROMISING = 0.25
+"""Of what it has to explain: what a place of the grid has to, to be worth a search around it."""
+
+STEADY_DB = 3.0
+"""How far automation is expected to move."""
+
+REST_S = 0.12
+"""The length of such responses: longer ones say less of what they were not fitted to (a record's unseen blocks)."""
+
+FRAME = 512
+"""Samples over which automation stands still."""
 
 LEAST_GAIN = 0.05
 """A limiter's gain below this is not undone."""
@@ -92,6 +107,11 @@ class Desk:
     master: dict[str, float] | None = None
     limiter: dict[str, float] | None = None
     eq_db: np.ndarray | None = None
+    rests: list[tuple[int, str, np.ndarray]] = field(default_factory=list)
+    """Responses (2, taps) that a strip's channel is heard through besides: (strip, channel, response)."""
+    knots_s: np.ndarray | None = None
+    automation_db: np.ndarray | None = None
+    """Gains on top of the steady ones at `knots_s`, (strips, knots)."""
 
     @property
     def moves(self) -> bool:
@@ -108,7 +128,6 @@ class Dynamics:
         self.lead = GRID * math.ceil((round(reverb_s * self.rate) + self.rate) / GRID)
         self.first, self.n = first - self.lead, last - first + self.lead
         self.target = np.broadcast_to(problem.target.read(self.first, self.n), (2, self.n)).astype(np.float32)
-        self.colour = linear.colour
         self.counted = np.zeros(self.n, np.float32)
         for start, stop in problem.ranges:
             self.counted[max(start - self.first, self.lead) : max(stop - self.first, 0)] = 1.0
@@ -116,9 +135,21 @@ class Dynamics:
             _delayed(strip.moved.read(self.first, self.n), float(delay))
             for strip, delay in zip(problem.strips, settings.delay, strict=True)
         ]
+        edges = np.flatnonzero(np.diff(self.counted, prepend=0.0, append=0.0))
+        self.ranges = [(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
+        """Where it counts."""
         self.heard = (self.target * self.counted)[:, self.lead :]
         self.bands = usable_bands(self.rate)
         self.desk = Desk(settings, [None] * len(self.stems))
+        self.rest = np.zeros((2, self.n), np.float32)
+        """What the desk's rests make of the stems."""
+        self.faders: np.ndarray | None = None
+        """What the desk's automation multiplies the stems with, (strips, n)."""
+        self.listen(linear.colour)
+
+    def listen(self, colour: np.ndarray) -> None:
+        """Compare what is made with the mix through a whitening filter."""
+        self.colour = colour
         self.wanted = self.white(self.target)
 
     def white(self, x: np.ndarray) -> np.ndarray:
@@ -141,11 +172,11 @@ class Dynamics:
         return out
 
     def compressed(self, equalised: list[np.ndarray] | None = None) -> list[np.ndarray]:
-        equalised = self.equalised() if equalised is None else equalised
-        return [
-            x if settings is None else x * self.gains(x, settings)
-            for x, settings in zip(equalised, self.desk.compressors, strict=True)
-        ]
+        """The stems as they come out of equaliser, compressor and a fader that moves."""
+        stems = self.equalised() if equalised is None else equalised
+        pairs = zip(stems, self.desk.compressors, strict=True)
+        stems = [x if settings is None else x * self.gains(x, settings) for x, settings in pairs]
+        return [x if self.faders is None else x * self.faders[i] for i, x in enumerate(stems)]
 
     def gains(self, key: np.ndarray, settings: Mapping[str, float]) -> np.ndarray:
         """What a compressor multiplies (channels, n) with, (n,) float32."""
@@ -170,7 +201,7 @@ class Dynamics:
             sent += float(settings.send[i]) * part
         if settings.room.shape[1]:
             dry += oaconvolve(sent, settings.room.float().numpy(), axes=1)[:, : self.n]
-        return dry
+        return dry + self.rest
 
     def mastered(self, x: np.ndarray) -> np.ndarray:
         desk = self.desk
@@ -219,7 +250,7 @@ class Dynamics:
             start = {"drive_db": desk.drive_db, **desk.limiter}
         ranges = {"drive_db": (-24.0, 24.0)} | {name: _range("limiter", name) for name in LIMITER}
         best, least = _refined(start, cost, ranges)
-        if desk.limiter is not None or least < (1.0 - WORTH) * without:
+        if desk.limiter is not None or least < (1.0 - WORTH_OF_MASTER) * without:
             desk.drive_db = best.pop("drive_db")
             desk.limiter = best
 
@@ -232,8 +263,9 @@ class Dynamics:
         left = self.white(self.unlimited(before) - before * scale)
         for i, (plain, stem) in enumerate(zip(equalised, stems, strict=True)):
             dry, now = self.white(scale * self.sides(plain, i)), self.white(scale * self.sides(stem, i))
-            settings, gained, level = self.search_compressor(plain, dry, left + now, desk.compressors[i])
-            if gained > WORTH * self.energy(left):
+            enough = WORTH * self.energy(left)
+            settings, gained, level = self.search_compressor(plain, dry, left + now, desk.compressors[i], enough)
+            if gained > enough:
                 desk.compressors[i] = settings
                 desk.settings.sides[:, i] *= level
                 left = left + now - level * dry * self.gains(plain, settings)
@@ -244,16 +276,23 @@ class Dynamics:
         now, desk.master = desk.master, None
         scale = np.float32(10.0 ** (desk.drive_db / 20.0))
         dry, wanted = self.white(before * scale), self.white(self.unlimited(before))
-        settings, gained, level = self.search_compressor(before, dry, wanted, now)
-        if gained > WORTH * self.energy(wanted - dry):
+        enough = WORTH_OF_MASTER * self.energy(wanted - dry)
+        settings, gained, level = self.search_compressor(before, dry, wanted, now, enough)
+        if gained > enough:
             desk.master = settings
             desk.drive_db += 20.0 * math.log10(level)
 
     def search_compressor(
-        self, key: np.ndarray, dry: np.ndarray, wanted: np.ndarray, now: dict[str, float] | None
+        self,
+        key: np.ndarray,
+        dry: np.ndarray,
+        wanted: np.ndarray,
+        now: dict[str, float] | None,
+        enough: float,
     ) -> tuple[dict[str, float], float, float]:
         """The best compressor for a signal `key` whose part `dry` is wanted to become `wanted`: its settings, the
-        energy it explains more of than a steady gain does, and the gain that goes with it."""
+        energy it explains more of than a steady gain does, and the gain that goes with it. What promises far less than
+        `enough` is not refined."""
         frames = self.n // GRID
         dry, wanted = (x[:, : frames * GRID].astype(np.float64) for x in (dry, wanted))
         energies, products = (x.sum(0).reshape(frames, GRID).sum(1) for x in (dry * dry, dry * wanted))
@@ -285,7 +324,9 @@ class Dynamics:
                 ],
                 cost,
             )
-        best, least = _refined(now, cost, {name: _range("compressor", name) for name in COMPRESSOR})
+        best, least = now, cost(now)
+        if -least - steady > PROMISING * enough:
+            best, least = _refined(now, cost, {name: _range("compressor", name) for name in COMPRESSOR})
         product, energy = level(best)
         return best, -least - steady, product / energy
 
@@ -304,27 +345,100 @@ class Dynamics:
         return (self.target / np.maximum(gain, LEAST_GAIN)).astype(np.float32)
 
     def refit(self) -> None:
-        """Levels, sends and the reverb anew, on stems as they come out of the compressors and the mix as it was before
-        the limiter."""
-        desk = self.desk
-        stems = self.compressed()
-        target = self.unlimited(self.summed(stems)) / np.float32(10.0 ** (desk.drive_db / 20.0))
+        """The linear part anew, against the mix as it was before the limiter: with equalisers as if compressors came
+        first, which nearly is the same, then levels, sends and reverb on stems as they come out of both."""
+        equalised = self.equalised()
+        faded = self.compressed(equalised)
+        gains = [
+            np.divide(y, x, out=np.ones_like(x), where=np.abs(x) > 1e-6) for x, y in zip(equalised, faded, strict=True)
+        ]
+        self._refitted([x * gain for x, gain in zip(self.stems, gains, strict=True)], ("delay",))
+        self._refitted(self.compressed(), ("delay", "eq"))
+
+    def _refitted(self, stems: list[np.ndarray], hold: tuple[str, ...]) -> None:
+        """Solve for what is not held, and keep it where it is better."""
+        desk, before = self.desk, self.left()
+        target = self.unlimited(self.summed(self.compressed())) / np.float32(10.0 ** (desk.drive_db / 20.0))
         strips = [
             Strip(strip.file, strip.channel, ArrayRecording(stem))
             for strip, stem in zip(self.problem.strips, stems, strict=True)
         ]
-        edges = np.flatnonzero(np.diff(self.counted, prepend=0.0, append=0.0))
-        ranges = [(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
-        linear = Linear(Problem(strips, ArrayRecording(target), self.rate, ranges), self.reverb_s, lambda share: None)
-        flat = replace(
-            desk.settings, eq=torch.zeros_like(desk.settings.eq), delay=torch.zeros_like(desk.settings.delay)
+        problem = Problem(strips, ArrayRecording(target - self.rest), self.rate, self.ranges)
+        linear = Linear(problem, self.reverb_s, lambda share: None, len(self.colour) - 1)
+        kept = desk.settings
+        flat = {name: torch.zeros_like(getattr(kept, name)) for name in hold}
+        found = GaussNewton(linear.shapes, linear.solver, hold=hold).run(replace(kept, **flat), MOVES, PRODUCTS)
+        desk.settings = possible(replace(found, **{name: getattr(kept, name) for name in hold}))
+        if self.left() > before:
+            desk.settings = kept
+
+    def left(self) -> float:
+        """What the desk does not explain, of the mix's energy."""
+        mix = self.mastered(self.summed(self.compressed()))
+        return self.energy(self.wanted - self.white(mix)) / max(self.energy(self.wanted), 1e-30)
+
+    def explain_rest(self) -> None:
+        """A response for each channel of each stem to both sides: what other effects did."""
+        desk = self.desk
+        before = self.summed(self.compressed())
+        scale = np.float32(10.0 ** (desk.drive_db / 20.0))
+        parts = [
+            (i, channel, Strip(strip.file, channel, ArrayRecording(stem[c : c + 1])))
+            for i, (strip, stem) in enumerate(zip(self.problem.strips, self.stems, strict=True))
+            for c, channel in enumerate(("left", "right") if len(stem) == 2 else (strip.channel,))
+        ]
+        target = ArrayRecording(self.unlimited(before) / scale - before)
+        linear = Linear(
+            Problem([strip for *_, strip in parts], target, self.rate, self.ranges),
+            min(self.reverb_s, REST_S),
+            lambda share: None,
         )
-        found = GaussNewton(linear.shapes, linear.solver, hold=("eq", "delay")).run(flat, MOVES, PRODUCTS)
-        desk.settings = possible(replace(desk.settings, sides=found.sides, send=found.send, room=found.room))
+        filters = linear.solver.solve().numpy()
+        for (i, channel, strip), response in zip(parts, filters.transpose(1, 0, 2), strict=True):
+            desk.rests.append((i, channel, np.ascontiguousarray(response)))
+            heard = oaconvolve(strip.recording.read(0, self.n), response, axes=1)
+            self.rest += heard[:, linear.lead : linear.lead + self.n].astype(np.float32)
+
+    def automate(self, seconds: float) -> None:
+        """Gains that move, with a breakpoint every so many seconds: least squares of the mix before the limiter."""
+        desk = self.desk
+        stems = self.compressed()
+        before = self.summed(stems)
+        scale = np.float32(10.0 ** (desk.drive_db / 20.0))
+        left = self.white(self.unlimited(before) - before * scale)
+        frames = self.n // FRAME
+        parts = np.empty((len(stems), 2, frames * FRAME), np.float32)
+        for i, stem in enumerate(stems):
+            part = scale * self.sides(stem, i)
+            if desk.settings.room.shape[1]:
+                sent = oaconvolve(part, desk.settings.room.float().numpy(), axes=1)[:, : self.n]
+                part = part + float(desk.settings.send[i]) * sent
+            parts[i] = self.white(part)[:, : frames * FRAME]
+        framed = parts.reshape(len(stems), 2, frames, FRAME).transpose(2, 0, 1, 3).reshape(frames, len(stems), -1)
+        grams = framed @ framed.transpose(0, 2, 1)
+        wanted = left[:, : frames * FRAME].reshape(2, frames, FRAME).transpose(1, 0, 2).reshape(frames, -1, 1)
+        rights = (framed @ wanted)[..., 0]
+        knots = np.arange(self.lead / self.rate, self.n / self.rate + seconds, seconds)
+        times = (np.arange(frames) + 0.5) * (FRAME / self.rate)
+        hats = np.stack([np.interp(times, knots, row) for row in np.eye(len(knots))], axis=1)
+        # A gain of g dB adds about g / 8.69 of the part that it moves.
+        slopes = np.einsum("fk,fij,fl->ikjl", hats, grams, hats, optimize=True) * NEPER**2
+        size = len(stems) * len(knots)
+        matrix = slopes.reshape(size, size)
+        matrix[np.diag_indices(size)] += ALIKE * self.energy(left) / max(self.counted.sum(), 1.0) / STEADY_DB**2
+        right = (hats.T @ rights).T.reshape(size) * NEPER
+        desk.knots_s = (knots * self.rate + self.first) / self.rate
+        desk.automation_db = np.clip(np.linalg.solve(matrix, right).reshape(len(stems), -1), -24.0, 12.0)
+        every = np.arange(self.n) / self.rate
+        faders = [np.interp(every, knots, moves) for moves in desk.automation_db]
+        self.faders = (10.0 ** (np.array(faders) / 20.0)).astype(np.float32)
 
     def descend(self, steps: int | None, loss: Callable[[Tensor], Tensor] | None, progress: Progress) -> None:
         """Everything together through the differentiable console, towards the whitened mix or as `loss` of the excerpt
-        says; the best place met stays, when interrupted too."""
+        says; the best place met stays, when interrupted too. Where nothing moves there is nothing to gain by it, unless
+        steps are asked for."""
+        if steps is None and not self.desk.moves:
+            return
         _Descent(self).run(STEPS if steps is None else steps, loss, progress)
 
     def estimate(self) -> Estimate:
@@ -334,6 +448,13 @@ class Dynamics:
         for track, settings in zip(estimate.tracks, desk.compressors, strict=True):
             if settings is not None:
                 track.chain.insert(1, Insert("compressor", dict(settings)))
+        if desk.automation_db is not None:
+            for track, moves in zip(estimate.tracks, desk.automation_db, strict=True):
+                controls = next(insert.controls for insert in track.chain if insert.effect == "gain")
+                steady = controls["gain_db"]
+                low, high = _range("gain", "gain_db")
+                points = zip(desk.knots_s.tolist(), np.clip(steady + moves, low, high).tolist(), strict=True)
+                controls["gain_db"] = Curve(tuple((time, db) for time, db in points if time >= 0.0))
         chain = []
         if desk.eq_db is not None:
             bands = {f"band{hz}_gain_db": float(db) for hz, db in zip(self.bands, desk.eq_db, strict=True)}
@@ -345,7 +466,19 @@ class Dynamics:
         if desk.limiter is not None:
             chain.append(Insert("limiter", dict(desk.limiter)))
         estimate.master = Master(chain)
+        for (i, channel, response), key in zip(desk.rests, self.keys(), strict=True):
+            strip = self.problem.strips[i]
+            delay = estimate.tracks[i].offset_ms - self.problem.ms(self.linear.lead)
+            entry = Track(strip.file, channel, delay, chain=[Insert("convolution", {"ir": key})])
+            estimate.tracks.append(entry)
+            estimate.whose.append(i)
+            estimate.responses[key] = response
         return estimate
+
+    def keys(self) -> list[str]:
+        """Names of the rests' responses."""
+        entries = [Track(self.problem.strips[i].file, channel) for i, channel, _ in self.desk.rests]
+        return response_names(entries)
 
 
 class _Descent:
@@ -410,11 +543,14 @@ class _Descent:
             for place, strip in zip(self.active, squeezed, strict=True):
                 strips[place] = strip
             y = torch.stack(strips)
+        if of.faders is not None:
+            y = y * torch.from_numpy(of.faders)[:, None]
         both = y.expand(-1, 2, -1)
         x = torch.einsum("ci,icn->cn", found["sides"], both)
         if found["room"].shape[1]:
             sent = torch.einsum("ci,icn->cn", found["sides"] * found["send"], both)
             x = x + convolved(sent[None], found["room"][None])[0]
+        x = x + torch.from_numpy(of.rest)
         x = TWINS["graphic_eq"](x[None], of.rate, **dict(zip(bands, found["master_eq"][:, None], strict=True)))
         if "master" in found:
             x = TWINS["compressor"](x, of.rate, **found["master"])

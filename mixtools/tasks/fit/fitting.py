@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mixtools.controls import GRAPHIC_CENTRES_HZ
+from mixtools.controls import GRAPHIC_CENTRES_HZ, Curve
 from mixtools.diff.losses import TOWARDS
 from mixtools.dsp.graphic_eq import band_firs, usable_bands
 from mixtools.errors import ParameterError, nearest
@@ -22,10 +22,9 @@ from mixtools.tasks.fit.descent import REVERB, Descent
 from mixtools.tasks.fit.dynamics import Dynamics
 from mixtools.tasks.fit.estimate import Estimate, Problem, Strip
 from mixtools.tasks.fit.excerpts import Range, alternate_blocks, choose_excerpts
-from mixtools.tasks.fit.linear import Linear, fit_gains
+from mixtools.tasks.fit.linear import LEAST_ORDER, Linear, fit_gains
 from mixtools.tasks.fit.pruning import pruned
-from mixtools.tasks.fit.recordings import Chosen, Recording
-from mixtools.tasks.fit.strips import Settings
+from mixtools.tasks.fit.recordings import ORDER, Chosen, Recording
 
 MODELS = "stereo-bus", "individual-bus", "gain", "eq", "console"
 METHODS = "solve", "descent"
@@ -42,6 +41,9 @@ ALIGNED_S = 30.0
 
 POLISHED = "stereo-bus", "eq"
 """What is polished by descent after it was solved."""
+
+MUCH = 0.03
+"""Of the mix's energy: what the console model may leave before it looks for more."""
 
 POLISH_STEPS = 40
 POLISH_RATES = 1e-2, 1e-3, 1e-4
@@ -218,14 +220,14 @@ class _Fit:
             found = fit_gains(problem)
         else:
             reverb_s = 0.0 if options.model == "eq" else self.reverb_s
-            linear = Linear(problem, reverb_s, self.stage(stage))
-            if options.model == "individual-bus":
-                found = linear.individual()
+            if options.model == "console":
+                found = self.moving(problem, stage, keep)
             else:
-                settings = linear.structured(keep)
-                found = linear.estimate(settings)
-                if options.model == "console":
-                    found = self.moving(problem, linear, settings, stage, keep)
+                linear = Linear(problem, reverb_s, self.stage(stage))
+                if options.model == "individual-bus":
+                    found = linear.individual()
+                else:
+                    found = linear.estimate(linear.structured(keep))
         keep(found)
         if options.method == "solve" and options.model in POLISHED:
             found = self.maybe_polished(problem, found)
@@ -253,16 +255,37 @@ class _Fit:
             steps = 0 if residual is None or residual < POLISHED_DB else POLISH_STEPS
         return self.polished(problem, found, steps) if steps else found
 
-    def moving(
-        self, problem: Problem, linear: Linear, settings: Settings, stage: str, keep: Callable[[Estimate], None]
-    ) -> Estimate:
-        """The console with dynamics, from a linear one."""
-        dynamics = Dynamics(problem, self.excerpt(problem), self.reverb_s, linear, settings)
-        dynamics.search(self.stage("searching dynamics" if stage == "solving" else stage))
+    def moving(self, problem: Problem, stage: str, keep: Callable[[Estimate], None]) -> Estimate:
+        """The console with dynamics, from a linear one.
+
+        Dynamics are looked for in a white mix, where quiet differences count, and if those do not explain it in one
+        where only what is loud counts; what is left then goes to responses of their own.
+        """
+        options, hopeful = self.options, stage == "solving"
+
+        def desk(order: int) -> Dynamics:
+            linear = Linear(problem, self.reverb_s, self.stage(stage), order)
+            settings = linear.structured(keep)
+            found = Dynamics(problem, self.excerpt(problem), self.reverb_s, linear, settings)
+            found.search(self.stage("searching dynamics" if hopeful else stage))
+            if options.automation_s is not None:
+                found.automate(options.automation_s)
+            return found
+
+        dynamics = desk(ORDER)
+        if dynamics.left() > MUCH:
+            loud = desk(LEAST_ORDER)
+            # Both in what is loud.
+            dynamics.listen(loud.colour)
+            dynamics = min(loud, dynamics, key=lambda found: found.left())
+            if dynamics.left() > MUCH:
+                dynamics.explain_rest()
         keep(dynamics.estimate())
-        loss = self.options.loss
-        towards = None if loss == "time" else TOWARDS[loss](torch.from_numpy(dynamics.heard))
-        dynamics.descend(self.options.steps, towards, self.stage("descending" if stage == "solving" else stage))
+        towards = None if options.loss == "time" else TOWARDS[options.loss](torch.from_numpy(dynamics.heard))
+        try:
+            dynamics.descend(options.steps, towards, self.stage("descending" if hopeful else stage))
+        finally:
+            keep(dynamics.estimate())
         return dynamics.estimate()
 
     def descend(self, problem: Problem, stage: str) -> Estimate:
@@ -403,13 +426,18 @@ def _line(own: list[Track], estimate: Estimate, rate: int) -> dict[str, Any]:
     return {
         "file": dry.file,
         "channel": dry.channel,
-        "gain_db": gain["gain_db"],
+        "gain_db": _steady(gain["gain_db"]),
         "inverted": gain["invert"],
         "pan": given.get("pan", {"pan": 0.5})["pan"],
         "eq_db": [eq[f"band{hz}_gain_db"] if hz in bands else None for hz in GRAPHIC_CENTRES_HZ] if eq else None,
         "delay_ms": dry.offset_ms,
         "reverb_db": _reverb_db(own, given, estimate, rate),
     }
+
+
+def _steady(value: float | Curve) -> float:
+    """A control's value, of one that moves the mean of its breakpoints."""
+    return sum(level for _, level in value.points) / len(value.points) if isinstance(value, Curve) else value
 
 
 def _reverb_db(own: list[Track], given: dict[str, Any], estimate: Estimate, rate: int) -> float | None:
@@ -421,7 +449,7 @@ def _reverb_db(own: list[Track], given: dict[str, Any], estimate: Estimate, rate
         amplitudes = [10.0 ** (eq[f"band{hz}_gain_db"] / 20.0) if eq else 1.0 for hz in usable_bands(rate)]
         pan = given.get("pan", {"pan": 0.5})["pan"]
         sides = min(1.0, 2 * (1 - pan)) ** 2 + min(1.0, 2 * pan) ** 2
-        gain_db = given.get("gain", {"gain_db": 0.0})["gain_db"]
+        gain_db = _steady(given.get("gain", {"gain_db": 0.0})["gain_db"])
         direct = np.square(amplitudes @ band_firs(rate)).sum() * 10.0 ** (gain_db / 10.0) * sides
         wet = sum(float(np.square(estimate.responses[key], dtype=np.float64).sum()) for key in keys)
         return 10.0 * math.log10(max(wet, 1e-20) / max(direct, 1e-20))

@@ -32,6 +32,9 @@ STEPS = 15, 45
 EXPLAINED = 0.01
 """Of the whitened mix's energy: filters that leave more than that are not all there is to the mix."""
 
+LEAST_ORDER = 1
+"""Of the whitening filter where not all is explained."""
+
 FIRST_STEPS = (20,)
 """The same, for filters that settings are read off."""
 
@@ -62,14 +65,14 @@ def fit_gains(problem: Problem) -> Estimate:
 class Linear:
     """Filters, and settings read off them and brought home, for the parts of a problem."""
 
-    def __init__(self, problem: Problem, reverb_s: float, progress: Progress):
+    def __init__(self, problem: Problem, reverb_s: float, progress: Progress, order: int | None = None):
         self.problem = problem
         self.reverb = round(reverb_s * problem.rate)
         self.lead = fir_length(problem.rate) // 2
         self._progress = progress
-        self._load(ORDER)
-        if self._residual(self.first) > EXPLAINED:
-            self._load(1)
+        self._load(ORDER if order is None else order)
+        if order is None and self._residual(self.first) > EXPLAINED:
+            self._load(LEAST_ORDER)
 
     def _load(self, order: int) -> None:
         """Solve for first filters, stems and mix through a whitening filter of an order.
