@@ -58,7 +58,7 @@ def mastered(stems):
     master = Master([Insert("gain", {"gain_db": float(drive)}), Insert("limiter", {"ceiling_db": -1.0})])
     target = render(Mix(tracks, master=master), stems, RATE, end=round(SECONDS * RATE))
     linear = fitted(stems, target, model="individual-bus")
-    console = fitted(stems, target, model="console", steps=30)
+    console = fitted(stems, target, model="console", steps=80)
     return target, last, linear, console
 
 

@@ -168,30 +168,38 @@ def _together(parts: np.ndarray) -> Tensor:
 
 @kernel
 def _add_products(own, spectra, rows, total, first, last):
-    """total[c, s] += own[c, i] * spectra[rows[c, i], s] at frequencies first to last."""
-    for c in range(total.shape[1]):
-        for s in range(total.shape[2]):
-            for i in range(rows.shape[1]):
-                row = rows[c, i]
-                for f in range(first, last):
-                    a, b = own[0, c, i, f], own[1, c, i, f]
-                    x, y = spectra[0, row, s, f], spectra[1, row, s, f]
-                    total[0, c, s, f] += a * x - b * y
-                    total[1, c, s, f] += a * y + b * x
+    """total[c, s] += own[c, i] * spectra[rows[c, i], s] at frequencies first to last; a mono stem is read once."""
+    for s in range(total.shape[2]):
+        for i in range(rows.shape[1]):
+            left, right = rows[0, i], rows[1, i]
+            for f in range(first, last):
+                x, y = spectra[0, left, s, f], spectra[1, left, s, f]
+                a, b = own[0, 0, i, f], own[1, 0, i, f]
+                total[0, 0, s, f] += a * x - b * y
+                total[1, 0, s, f] += a * y + b * x
+                if left != right:
+                    x, y = spectra[0, right, s, f], spectra[1, right, s, f]
+                a, b = own[0, 1, i, f], own[1, 1, i, f]
+                total[0, 1, s, f] += a * x - b * y
+                total[1, 1, s, f] += a * y + b * x
 
 
 @kernel
 def _add_correlations(signals, spectra, rows, found, first, last):
     """found[c, i] += signals[c, s] * the conjugate of spectra[rows[c, i], s] at frequencies first to last."""
-    for c in range(signals.shape[1]):
-        for i in range(rows.shape[1]):
-            row = rows[c, i]
-            for s in range(signals.shape[2]):
-                for f in range(first, last):
-                    a, b = signals[0, c, s, f], signals[1, c, s, f]
-                    x, y = spectra[0, row, s, f], spectra[1, row, s, f]
-                    found[0, c, i, f] += a * x + b * y
-                    found[1, c, i, f] += b * x - a * y
+    for i in range(rows.shape[1]):
+        left, right = rows[0, i], rows[1, i]
+        for s in range(signals.shape[2]):
+            for f in range(first, last):
+                x, y = spectra[0, left, s, f], spectra[1, left, s, f]
+                a, b = signals[0, 0, s, f], signals[1, 0, s, f]
+                found[0, 0, i, f] += a * x + b * y
+                found[1, 0, i, f] += b * x - a * y
+                if left != right:
+                    x, y = spectra[0, right, s, f], spectra[1, right, s, f]
+                a, b = signals[0, 1, s, f], signals[1, 1, s, f]
+                found[0, 1, i, f] += a * x + b * y
+                found[1, 1, i, f] += b * x - a * y
 
 
 @kernel

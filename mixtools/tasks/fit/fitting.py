@@ -26,6 +26,9 @@ from mixtools.tasks.fit.linear import LEAST_ORDER, Linear, fit_gains
 from mixtools.tasks.fit.pruning import pruned
 from mixtools.tasks.fit.recordings import ORDER, Chosen, Recording
 
+SOLVING, VALIDATING, CHECKING = "solving", "validating", "checking"
+"""Stages, as progress is told of them."""
+
 MODELS = "stereo-bus", "individual-bus", "gain", "eq", "console"
 METHODS = "solve", "descent"
 LOSSES = tuple(TOWARDS)
@@ -39,16 +42,14 @@ EXCERPT_SAMPLES = 30 * 44100
 ALIGNED_S = 30.0
 """What stems are aligned by."""
 
-POLISHED = "stereo-bus", "eq"
-"""What is polished by descent after it was solved."""
-
 MUCH = 0.03
 """Of the mix's energy: what the console model may leave before it looks for more."""
 
 POLISH_STEPS = 40
 POLISH_RATES = 1e-2, 1e-3, 1e-4
 POLISHED_DB = -40.0
-"""A residual above this is polished by descent, unless the number of steps says otherwise."""
+"""A residual above this is polished by descent, unless the number of steps says otherwise; responses of their own for
+every strip are only polished where steps are asked for."""
 
 POOR_DB = -6.0
 """A fit whose residual is above this is tried on what it did not see, asked or not."""
@@ -58,6 +59,8 @@ UNRELATED_DB = -1.0
 
 CROWDED = 0.5
 """Unknowns per sample from which on the residual of what was fitted says little."""
+
+WITH_REVERB = "stereo-bus", "individual-bus", "console"
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Options:
 
     @property
     def has_reverb(self) -> bool:
-        return self.model in ("stereo-bus", "individual-bus", "console")
+        return self.model in WITH_REVERB
 
 
 @dataclass
@@ -151,6 +154,12 @@ class _Fit:
             )
             self.reverb_s = length
         problem = Problem(self.strips(), self.target, self.rate, ranges)
+        crowd = len(problem.strips) * self.reverb_s / length
+        if self.options.model == "individual-bus" and crowd > CROWDED and not self.options.validate:
+            self.warnings.append(
+                f"{len(problem.strips)} responses of {self.reverb_s:g} s on {length:.1f} s have {crowd:.2f} unknowns "
+                "per sample, and would fit much of anything; give --validate for the residual that counts"
+            )
         unseen, interrupted = None, False
         try:
             if self.options.align:
@@ -160,10 +169,10 @@ class _Fit:
             )
             if self.options.validate:
                 unseen = self.unseen(problem)
-            self.estimate(problem, "solving", self.keep)
+            self.estimate(problem, SOLVING, self.keep)
             if self.options.prune_db is not None:
                 self.prune(problem, self.options.prune_db)
-            checked = self.check(self.best, problem.ranges, "checking")
+            checked = self.check(self.best, problem.ranges, CHECKING)
             poor = checked.residual_db is not None and checked.residual_db > POOR_DB
             if poor and unseen is None and checked.unseen_residual_db is None:
                 unseen = self.unseen(problem)
@@ -171,7 +180,7 @@ class _Fit:
             if self.best is None:
                 raise
             interrupted = True
-            checked = self.check(self.best, problem.ranges, "checking")
+            checked = self.check(self.best, problem.ranges, CHECKING)
         return self.fitted(problem, conditioning, checked, unseen, interrupted)
 
     def ranges(self, most_s: float, piece_s: float) -> list[Range]:
@@ -215,24 +224,23 @@ class _Fit:
         """Fit the model to a problem's ranges; `keep` hears of everything better on the way."""
         options = self.options
         if options.method == "descent":
-            found = self.descend(problem, stage)
-        elif options.model == "gain":
+            return self.descend(problem, stage, keep)
+        if options.model == "gain":
             found = fit_gains(problem)
-        else:
-            reverb_s = 0.0 if options.model == "eq" else self.reverb_s
-            if options.model == "console":
-                found = self.moving(problem, stage, keep)
-            else:
-                linear = Linear(problem, reverb_s, self.stage(stage))
-                if options.model == "individual-bus":
-                    found = linear.individual()
-                else:
-                    found = linear.estimate(linear.structured(keep))
-        keep(found)
-        if options.method == "solve" and options.model in POLISHED:
-            found = self.maybe_polished(problem, found)
             keep(found)
-        return found
+            return found
+        if options.model == "console":
+            return self.moving(problem, stage, keep)
+        linear = Linear(problem, 0.0 if options.model == "eq" else self.reverb_s, self.stage(stage))
+        individual = options.model == "individual-bus"
+        found = linear.individual() if individual else linear.estimate(linear.structured(keep))
+        keep(found)
+        steps = options.steps
+        if steps is None:
+            residual = self.check(found, problem.ranges, stage).residual_db
+            near = individual or residual is None or residual < POLISHED_DB
+            steps = 0 if near else POLISH_STEPS
+        return self.polished(problem, found, steps, keep) if steps else found
 
     def prune(self, problem: Problem, db: float) -> None:
         """Take from the best what it can do without."""
@@ -247,27 +255,19 @@ class _Fit:
             self.stage("pruning"),
         )
 
-    def maybe_polished(self, problem: Problem, found: Estimate) -> Estimate:
-        """Polished by as many steps as asked for; unless asked, only what is not near the mix yet."""
-        steps = self.options.steps
-        if steps is None:
-            residual = self.check(found, problem.ranges, "checking").residual_db
-            steps = 0 if residual is None or residual < POLISHED_DB else POLISH_STEPS
-        return self.polished(problem, found, steps) if steps else found
-
     def moving(self, problem: Problem, stage: str, keep: Callable[[Estimate], None]) -> Estimate:
         """The console with dynamics, from a linear one.
 
         Dynamics are looked for in a white mix, where quiet differences count, and if those do not explain it in one
         where only what is loud counts; what is left then goes to responses of their own.
         """
-        options, hopeful = self.options, stage == "solving"
+        options, final = self.options, stage == SOLVING
 
         def desk(order: int) -> Dynamics:
             linear = Linear(problem, self.reverb_s, self.stage(stage), order)
             settings = linear.structured(keep)
             found = Dynamics(problem, self.excerpt(problem), self.reverb_s, linear, settings)
-            found.search(self.stage("searching dynamics" if hopeful else stage))
+            found.search(self.stage("searching dynamics" if final else stage))
             if options.automation_s is not None:
                 found.automate(options.automation_s)
             return found
@@ -283,30 +283,38 @@ class _Fit:
         keep(dynamics.estimate())
         towards = None if options.loss == "time" else TOWARDS[options.loss](torch.from_numpy(dynamics.heard))
         try:
-            dynamics.descend(options.steps, towards, self.stage("descending" if hopeful else stage))
+            dynamics.descend(options.steps, towards, self.stage("descending" if final else stage))
         finally:
             keep(dynamics.estimate())
         return dynamics.estimate()
 
-    def descend(self, problem: Problem, stage: str) -> Estimate:
+    def descend(self, problem: Problem, stage: str, keep: Callable[[Estimate], None]) -> Estimate:
         """The paper's own method, on one excerpt of the ranges."""
         options = self.options
         architecture = "stereo-bus" if options.model == "console" else options.model
         descent, mask = self.descent(problem, [s.moved for s in problem.strips], architecture=architecture)
-        descent.run(options.steps, self.stage(stage), mask)
         files, channels = zip(*((strip.file, strip.channel) for strip in problem.strips), strict=True)
-        tracks, buses, responses = descent.tracks(files, channels)
-        for track, strip in zip(tracks, problem.strips, strict=True):
-            track.offset_ms += problem.ms(strip.offset)
-        return Estimate(tracks, list(range(len(tracks))), buses, responses=responses)
+        try:
+            descent.run(options.steps, self.stage(stage), mask)
+        finally:
+            tracks, buses, responses = descent.tracks(files, channels)
+            for track, strip in zip(tracks, problem.strips, strict=True):
+                track.offset_ms += problem.ms(strip.offset)
+            found = Estimate(tracks, list(range(len(tracks))), buses, responses=responses)
+            keep(found)
+        return found
 
-    def polished(self, problem: Problem, found: Estimate, steps: int) -> Estimate:
+    def polished(self, problem: Problem, found: Estimate, steps: int, keep: Callable[[Estimate], None]) -> Estimate:
         """An estimate after some steps of descent, from where it is."""
         start = found.tracks, found.buses, found.responses
         descent, mask = self.descent(problem, [problem.strips[i].recording for i in found.whose], start=start)
-        descent.run(steps, self.stage("polishing"), mask, POLISH_RATES, patience=max(1, steps // 4))
-        tracks, buses, responses = descent.tracks(law="balance")
-        return replace(found, tracks=tracks, buses=buses, responses=responses)
+        try:
+            descent.run(steps, self.stage("polishing"), mask, POLISH_RATES, patience=max(1, steps // 4))
+        finally:
+            tracks, buses, responses = descent.tracks(law="balance")
+            found = replace(found, tracks=tracks, buses=buses, responses=responses)
+            keep(found)
+        return found
 
     def descent(self, problem: Problem, stems: list[Recording], **keywords: Any) -> tuple[Descent, np.ndarray]:
         """A descent on the excerpt that stands for the problem best, and which of its samples count."""
@@ -359,8 +367,8 @@ class _Fit:
         if not rest:
             self.warnings.append("the mix is too short to keep blocks of 5 s back; there is no unseen residual")
             return None
-        estimate = self.estimate(problem.within(seen), "validating", lambda found: None)
-        return self.check(estimate, seen, "validating").unseen_residual_db
+        estimate = self.estimate(problem.within(seen), VALIDATING, lambda found: None)
+        return self.check(estimate, seen, VALIDATING).unseen_residual_db
 
     def fitted(
         self,

@@ -21,7 +21,16 @@ GAIN = 1.1
 TINY = 1e-30
 """What keeps silence from being divided by."""
 
-NOTHING = 1e-7
+FAR = 1e-4
+"""Of the mix's energy: a residual from which on steps are solved for finely."""
+
+ROUGH, FINE = 1e-2, 1e-3
+"""What a step's conjugate gradients bring their residual's square down to."""
+
+STANDSTILL = 1.05
+"""One by less than this is."""
+
+NOTHING = 1e-8
 """Of the mix's energy: a residual that is worth no further step."""
 
 EARLY = 64
@@ -30,7 +39,7 @@ EARLY = 64
 EVERY = 4
 """Of the frequencies, one in so many is looked at for the dense part of the preconditioner."""
 
-SMOOTH = 1e-6
+SMOOTH = 1e-8
 """How strongly a band is drawn to its neighbours, relative to what the stem says of all bands together: what the stem
 has no energy in follows them, and so does the gauge."""
 
@@ -136,12 +145,12 @@ class GaussNewton:
                 if damping > 10:
                     break
                 continue
-            small = small + 1 if best / loss < GAIN else 0
-            best = loss
+            improved, best = best / loss, loss
+            small = small + 1 if improved < GAIN else 0
             settings = self.strips.in_gauge(tried)
             keep(settings)
             damping = max(damping * (0.1 if share == 1.0 else 2.0), 1e-6)
-            if small == 2 or best < NOTHING:
+            if small == 2 or improved < STANDSTILL or best < NOTHING:
                 break
         progress(1.0)
         return settings
@@ -169,7 +178,7 @@ class GaussNewton:
             rest = rest.plus(turned, -length)
             through = self._free(scaled.inverse(self._free(rest)))
             new = rest.dot(through)
-            if new <= 1e-4 * first:
+            if new <= (ROUGH if loss > FAR else FINE) * first:
                 break
             direction = through.plus(direction, new / product)
             product = new
