@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -91,6 +92,14 @@ class Excerpted:
         for segment, (at, stop) in enumerate(self.places):
             self.target[:, segment, : stop - at] = torch.from_numpy(target.read(at, stop - at))
         self.counted = self.where(lambda samples: np.ones(len(samples)))
+
+    def thinned(self, every: int) -> Excerpted:
+        """One segment in so many."""
+        few = copy(self)
+        few.spectra = np.ascontiguousarray(self.spectra[:, :, ::every])
+        few.places, few.counted = self.places[::every], self.counted[::every]
+        few.target = self.target[:, ::every].contiguous()
+        return few
 
     @property
     def count(self) -> int:
@@ -246,6 +255,14 @@ class Solver:
     def _set_ridge(self, ridge: float) -> None:
         self._ridges = ridge * self._energy + self._floor
         self._inverses = [self._inverse(side) for side in range(len(self._matrices))]
+
+    def thinned(self, every: int) -> Solver:
+        """The same for one segment in so many, as if its cross-spectra were those of all."""
+        few = copy(self)
+        few.data = self.data.thinned(every)
+        share = float(few.data.counted.sum() / self.data.counted.sum().clamp(min=1.0))
+        few._matrices = [matrices * share for matrices in self._matrices]
+        return few
 
     def matrices(self, side: int) -> Tensor:
         """The stems' smoothed cross-spectra for a side, (frequencies, stems, stems)."""

@@ -39,7 +39,7 @@ MOST_S = 60.0
 EXCERPT_SAMPLES = 30 * 44100
 """What descent hears, in one piece, about as long as the paper's."""
 
-ALIGNED_S = 30.0
+ALIGNED_S = 20.0
 """What stems are aligned by."""
 
 MUCH = 0.03

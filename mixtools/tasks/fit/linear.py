@@ -42,6 +42,15 @@ MOVES = 14
 """Gauss-Newton steps at most, and products with the stems in each."""
 PRODUCTS = 20
 
+THIN, FEWEST = 3, 5
+"""Of the segments, one in so many is heard by the first Gauss-Newton steps; there are so many at least."""
+
+NEAR = 1e-5
+"""Of the mix's energy: what those may leave."""
+
+SLOW = 1.5
+"""A step of those that gains less than this factor is their last."""
+
 _BAND = EFFECTS["graphic_eq"].controls[0]
 
 
@@ -96,12 +105,23 @@ class Linear:
     def structured(self, keep: Callable[[Estimate], None]) -> Settings:
         """Gain, pan, equaliser, delay, and with a reverb one shared response and sends; `keep` hears of each step."""
         settings = read_off(self.shapes, self.solver, self.first)
-        newton = GaussNewton(self.shapes, self.solver)
-        settings = newton.run(
+        every = min(THIN, len(self.data.places) // FEWEST)
+        if every > 1:
+            # Far from home a part of the segments shows the way as well.
+            newton = GaussNewton(self.shapes, self.solver.thinned(every))
+            settings = newton.run(
+                settings,
+                MOVES,
+                PRODUCTS,
+                lambda share: self._progress(0.25 + 0.25 * share),
+                nothing=NEAR,
+                standstill=SLOW,
+            )
+        settings = GaussNewton(self.shapes, self.solver).run(
             settings,
             MOVES,
             PRODUCTS,
-            lambda share: self._progress(0.25 + 0.75 * share),
+            lambda share: self._progress(0.5 + 0.5 * share),
             lambda found: keep(self.estimate(found)),
         )
         return possible(settings)

@@ -125,6 +125,8 @@ class GaussNewton:
         inner: int,
         progress: Callable[[float], None] = lambda share: None,
         keep: Callable[[Settings], None] = lambda settings: None,
+        nothing: float = NOTHING,
+        standstill: float = STANDSTILL,
     ) -> Settings:
         """Step until nothing is left or little gained, at most so many times; `keep` hears of every better place."""
         keep(settings)
@@ -150,7 +152,7 @@ class GaussNewton:
             settings = self.strips.in_gauge(tried)
             keep(settings)
             damping = max(damping * (0.1 if share == 1.0 else 2.0), 1e-6)
-            if small == 2 or improved < STANDSTILL or best < NOTHING:
+            if small == 2 or improved < standstill or best < nothing:
                 break
         progress(1.0)
         return settings
