@@ -528,7 +528,10 @@ def test_an_interrupt_leaves_all_or_nothing(stems):
     assert code == 130, err
     assert "Traceback" not in err
     if err.endswith("mixtools: interrupted: the best so far is in mix.yaml\n"):
-        assert len(read_mix("mix.yaml").tracks) == 3 and Path("mix.reverb.wav").is_file()
+        found = read_mix("mix.yaml")
+        assert len(found.tracks) == 3
+        # The reverb is let in late: the best so far may be without.
+        assert Path("mix.reverb.wav").is_file() == bool(found.buses)
     else:
         assert err.endswith("mixtools: interrupted; nothing was written\n")
         assert_unchanged(before)

@@ -85,6 +85,9 @@ REST_S = 0.12
 FRAME = 512
 """Samples over which automation stands still."""
 
+AUTOMATIONS = 4
+"""Steps that breakpoints are found in."""
+
 LEAST_GAIN = 0.05
 """A limiter's gain below this is not undone."""
 
@@ -401,6 +404,11 @@ class Dynamics:
 
     def automate(self, seconds: float) -> None:
         """Gains that move, with a breakpoint every so many seconds: least squares of the mix before the limiter."""
+        for _ in range(AUTOMATIONS):
+            self._automate(seconds)
+
+    def _automate(self, seconds: float) -> None:
+        """One linearised step."""
         desk = self.desk
         stems = self.compressed()
         before = self.summed(stems)
@@ -428,7 +436,8 @@ class Dynamics:
         matrix[np.diag_indices(size)] += ALIKE * self.energy(left) / max(self.counted.sum(), 1.0) / STEADY_DB**2
         right = (hats.T @ rights).T.reshape(size) * NEPER
         desk.knots_s = (knots * self.rate + self.first) / self.rate
-        desk.automation_db = np.clip(np.linalg.solve(matrix, right).reshape(len(stems), -1), -24.0, 12.0)
+        moves = np.linalg.solve(matrix, right).reshape(len(stems), -1)
+        desk.automation_db = np.clip(moves if desk.automation_db is None else desk.automation_db + moves, -24.0, 12.0)
         every = np.arange(self.n) / self.rate
         faders = [np.interp(every, knots, moves) for moves in desk.automation_db]
         self.faders = (10.0 ** (np.array(faders) / 20.0)).astype(np.float32)
