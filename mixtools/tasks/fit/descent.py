@@ -7,6 +7,7 @@ step costs one product per strip with spectra that are computed once.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -237,7 +238,7 @@ class _Sum(torch.autograd.Function):
         return torch.stack([torch.sum(gradient * stem.conj(), dim=1) for stem in ctx.stems]), None
 
 
-class _Strips:
+class _Strips(ABC):
     """The parameters of all strips; `bypassed` leaves the reverb away."""
 
     def __init__(self, rate: float, taps: int, stereo: Sequence[bool]):
@@ -261,15 +262,16 @@ class _Strips:
             for name, value in state[1].items():
                 self.theta[name].copy_(value)
 
+    @abstractmethod
     def controls(self) -> tuple[Any, ...]:
         """What the strips do, as amplitudes: of the bands (stems, bands), of the sides (stems, 2), dry and of the send
         (stems,); the shared response (2, taps) or None; the strips with one of their own (k,) and these (k, 2, taps),
         or None.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def tracks(self, files: Any, channels: Any, law: str) -> tuple[list[Track], dict[str, Bus], dict[str, np.ndarray]]:
-        raise NotImplementedError
+        """The strips as console entries, their buses and responses."""
 
 
 class _FreshStrips(_Strips):
