@@ -392,3 +392,10 @@ def test_progress_is_told():
 def test_a_wrong_word_is_refused_with_the_right_one(option, word, meant):
     with pytest.raises(ParameterError, match=f"^{option} is {word}; give .*{meant}"):
         Options(**{option: word})
+
+
+def test_every_loss_that_can_be_asked_for_is_there():
+    from mixtools.diff.losses import TOWARDS
+    from mixtools.tasks.fit import LOSSES
+
+    assert tuple(TOWARDS) == LOSSES

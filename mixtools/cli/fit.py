@@ -18,6 +18,7 @@ from mixtools.cli import options
 from mixtools.cli.report import Report, clock, count
 from mixtools.controls import GRAPHIC_CENTRES_HZ, SAMPLE_RATE, Control
 from mixtools.errors import ParameterError
+from mixtools.tasks.fit import LOSSES, METHODS, MODELS, WITH_REVERB, Options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mixtools.cli.rendering import Outputs, Written
     from mixtools.files.stems import Stem
     from mixtools.mix import Mix
-    from mixtools.tasks.fit import Fitted, Options
+    from mixtools.tasks.fit import Fitted
 
 DESCRIPTION = """
 The mix file holds a gain, a pan, a ten-band EQ, a delay and a reverb send per track, as far as the model has them;
@@ -71,24 +72,11 @@ EXAMPLES = (
 )
 """What each example does, and its command line; tests run them where such files are."""
 
-REVERB_S = 1.0
-WITH_REVERB = ("stereo-bus", "individual-bus", "console")
 EQ_TITLE = f"EQ dB, {GRAPHIC_CENTRES_HZ[0]} Hz to {GRAPHIC_CENTRES_HZ[-1] // 1000} kHz"
 KEPT = ("model", "method", "reverb_s", "fitted", "residual_db", "unseen_residual_db", "loss", "pruned")
 """Of the report, in the mix file."""
 
 DIGITS = 6
-
-
-def _word_of(option: str, words: str) -> Any:
-    """Reads one of the words that the task declares."""
-
-    def parse(text: str) -> str:
-        from mixtools.tasks import fit as task
-
-        return options.word(option, getattr(task, words))(text)
-
-    return parse
 
 
 def fit(
@@ -109,8 +97,8 @@ def fit(
         str,
         typer.Option(
             "--model",
-            metavar="stereo-bus|individual-bus|gain|eq|console",
-            parser=_word_of("--model", "MODELS"),
+            metavar="|".join(MODELS),
+            parser=options.word("--model", MODELS),
             help="What the mix may have been made with.",
         ),
     ] = "stereo-bus",
@@ -118,8 +106,8 @@ def fit(
         str,
         typer.Option(
             "--method",
-            metavar="solve|descent",
-            parser=_word_of("--method", "METHODS"),
+            metavar="|".join(METHODS),
+            parser=options.word("--method", METHODS),
             help="Least squares and a polish, or the gradient descent of the paper.",
         ),
     ] = "solve",
@@ -129,7 +117,7 @@ def fit(
             "--reverb-seconds",
             metavar="SECONDS",
             parser=options.number(Control("--reverb-seconds", "", None, 0.05, 10.0)),
-            help=f"Length of the impulse responses, {REVERB_S:g} unless given.",
+            help=f"Length of the impulse responses, {Options.reverb_s:g} unless given.",
             show_default=False,
         ),
     ] = None,
@@ -144,8 +132,8 @@ def fit(
         str | None,
         typer.Option(
             "--loss",
-            metavar="mss|mr-stft|time",
-            parser=_word_of("--loss", "LOSSES"),
+            metavar="|".join(LOSSES),
+            parser=options.word("--loss", LOSSES),
             help="What descent makes small: multi-scale spectra (unless given), multi-resolution STFT, or samples "
             "(console's unless given).",
             show_default=False,
@@ -275,12 +263,11 @@ def fit(
 
     from mixtools.cli.batch import batch_of
     from mixtools.cli.rendering import Outputs, opened_stems
-    from mixtools.tasks.fit import Options
 
     wanted = Options(
         model=model,
         method=method,
-        reverb_s=REVERB_S if reverb_seconds is None else reverb_seconds,
+        reverb_s=Options.reverb_s if reverb_seconds is None else reverb_seconds,
         start_s=start,
         end_s=end,
         loss=loss,

@@ -13,7 +13,7 @@ import torch
 from mixtools.controls import GRAPHIC_CENTRES_HZ, Curve
 from mixtools.diff.losses import TOWARDS
 from mixtools.dsp.graphic_eq import band_firs, usable_bands
-from mixtools.errors import ParameterError, nearest
+from mixtools.errors import ParameterError
 from mixtools.mix import Mix, Track
 from mixtools.tasks.fit.alignment import align
 from mixtools.tasks.fit.checking import Checked, check
@@ -23,15 +23,12 @@ from mixtools.tasks.fit.dynamics import Dynamics
 from mixtools.tasks.fit.estimate import Estimate, Problem, Strip
 from mixtools.tasks.fit.excerpts import Range, alternate_blocks, choose_excerpts
 from mixtools.tasks.fit.linear import LEAST_ORDER, Linear, fit_gains
+from mixtools.tasks.fit.options import DEFAULTS, Options
 from mixtools.tasks.fit.pruning import pruned
 from mixtools.tasks.fit.recordings import ORDER, Chosen, Recording
 
 SOLVING, VALIDATING, CHECKING = "solving", "validating", "checking"
 """Stages, as progress is told of them."""
-
-MODELS = "stereo-bus", "individual-bus", "gain", "eq", "console"
-METHODS = "solve", "descent"
-LOSSES = tuple(TOWARDS)
 
 MOST_S = 60.0
 """Of a song, what is fitted at most: more of it costs time and memory, and says little more."""
@@ -60,44 +57,6 @@ UNRELATED_DB = -1.0
 CROWDED = 0.5
 """Unknowns per sample from which on the residual of what was fitted says little."""
 
-WITH_REVERB = "stereo-bus", "individual-bus", "console"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is looked for, and how. Times are in seconds of the mix; `start_s` and `end_s` bound what is fitted.
-
-    The loss is that of descent: `mss` as in the paper, but `time` for the console model, unless given.
-    """
-
-    model: str = "stereo-bus"
-    method: str = "solve"
-    reverb_s: float = 1.0
-    start_s: float | None = None
-    end_s: float | None = None
-    loss: str | None = None
-    steps: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    validate: bool = False
-    align: bool = True
-    automation_s: float | None = None
-    prune_db: float | None = None
-    split_stereo: bool = False
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        if self.loss is None:
-            object.__setattr__(self, "loss", "time" if self.model == "console" and self.method == "solve" else "mss")
-        for name, words in (("model", MODELS), ("method", METHODS), ("loss", LOSSES)):
-            value = getattr(self, name)
-            if value not in words:
-                raise ParameterError(f"{name} is {value}; give {nearest(str(value), words)}")
-
-    @property
-    def has_reverb(self) -> bool:
-        return self.model in WITH_REVERB
-
 
 @dataclass
 class Fitted:
@@ -114,7 +73,7 @@ def fit(
     stems: Mapping[str, Recording],
     target: Recording,
     rate: int,
-    options: Options = Options(),
+    options: Options = DEFAULTS,
     progress: Callable[[str, float], None] = lambda what, share: None,
 ) -> Fitted:
     """Find the console settings that make `target` of the stems, all at `rate`.
