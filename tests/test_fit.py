@@ -14,7 +14,7 @@ from mixtools import Mix, ParameterError, render
 from mixtools.dsp.rooms import room_response
 from mixtools.synth import synth_song
 from mixtools.tasks.fit import Fitted, Options, fit
-from mixtools.tasks.fit.recordings import ArrayRecording
+from mixtools.tasks.recordings import ArrayRecording
 
 RATE = 16000
 SECONDS = 6

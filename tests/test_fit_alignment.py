@@ -12,10 +12,10 @@ from mixtools.controls import GRAPHIC_CENTRES_HZ
 from mixtools.dsp.rooms import room_response
 from mixtools.mix import Bus, Insert, Mix, Track
 from mixtools.synth import synth_song
+from mixtools.tasks.excerpts import alternate_blocks, choose_excerpts
 from mixtools.tasks.fit.alignment import Alignment, align, common_offset
-from mixtools.tasks.fit.excerpts import alternate_blocks, choose_excerpts
-from mixtools.tasks.fit.recordings import ArrayRecording
 from mixtools.tasks.mix import render
+from mixtools.tasks.recordings import ArrayRecording
 
 RATE = 44100
 

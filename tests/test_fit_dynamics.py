@@ -9,7 +9,7 @@ from fit_truth import residual_db
 from mixtools import Curve, Insert, Mix, Track, render, synth_song
 from mixtools.mix import Master
 from mixtools.tasks.fit import Options, fit
-from mixtools.tasks.fit.recordings import ArrayRecording
+from mixtools.tasks.recordings import ArrayRecording
 
 RATE = 16000
 SECONDS = 8.0

@@ -10,7 +10,8 @@ from conftest import error_db
 
 from mixtools.tasks.fit import filters as module
 from mixtools.tasks.fit.filters import Excerpted, Solver
-from mixtools.tasks.fit.recordings import ArrayRecording, Whitened, whitening
+from mixtools.tasks.fit.whitening import Whitened, whitening
+from mixtools.tasks.recordings import ArrayRecording
 
 RATE = 8000
 TAPS, LEAD = 50, 7

@@ -16,7 +16,7 @@ from mixtools.files.mixfile import read_mix
 from mixtools.tasks.fit import Options, fit
 from mixtools.tasks.fit.estimate import Estimate
 from mixtools.tasks.fit.pruning import pruned
-from mixtools.tasks.fit.recordings import ArrayRecording
+from mixtools.tasks.recordings import ArrayRecording
 
 RATE = 16000
 SECONDS = 4

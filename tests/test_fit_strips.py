@@ -13,9 +13,9 @@ from mixtools import Track, render
 from mixtools.tasks.fit.estimate import Problem, Strip
 from mixtools.tasks.fit.filters import Excerpted, Solver
 from mixtools.tasks.fit.linear import Linear
-from mixtools.tasks.fit.recordings import ArrayRecording
 from mixtools.tasks.fit.strips import Settings, Strips, Tangent
 from mixtools.tasks.fit.structure import GaussNewton, read_off
+from mixtools.tasks.recordings import ArrayRecording
 
 RATE = 16000
 STEMS = 4

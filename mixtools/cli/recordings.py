@@ -11,7 +11,7 @@ from mixtools.cli.batch import Input
 from mixtools.errors import AudioError, ParameterError
 from mixtools.files.excerpts import Excerpts
 from mixtools.files.stems import Stem, SynthStem, at_rate, reader
-from mixtools.tasks.fit.recordings import ArrayRecording, Recording, padded
+from mixtools.tasks.recordings import ArrayRecording, Recording, padded
 
 SHORTEST_MIX_S = 0.1
 BLOCK = 65536

@@ -38,7 +38,7 @@ from mixtools.tasks.mix import (
 )
 
 if TYPE_CHECKING:
-    from mixtools.tasks.fit.recordings import Recording
+    from mixtools.tasks.recordings import Recording
 
 LONGEST_RESPONSE_S = 120.0
 

@@ -1,8 +1,9 @@
-"""Decaying noise shaped in twelve octave bands: the parametric reverb's impulse response, and the bundled rooms'."""
+"""What is random: numbers by seed and name, and decaying noise shaped in twelve octave bands for reverbs and rooms."""
 
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,3 +78,8 @@ def shaped_noise(gains: np.ndarray, decays_s: np.ndarray, width: float, seed: in
         if gain > 0.0:
             response += both_sides(*(noise[:, :taps] * band_envelope(gain, decay_s, time, rate)), np.asarray(width))
     return response
+
+
+def generator(seed: int, name: str) -> np.random.Generator:
+    """The random numbers of one task of a seed, independent of all others."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()),))))

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from mixtools.controls import EFFECTS, HIGHEST_FREQUENCY, REVERB_CENTRES_HZ, Curve
+from mixtools.dsp.noise import generator
 from mixtools.errors import ParameterError, nearest
 from mixtools.mix import Bus, Insert, Master, Mix, Track
-from mixtools.synth.score import generator
 from mixtools.synth.song import Song
 
 EFFECT_CHOICES = ("gain", "pan", "eq", "delay", "reverb", "dynamics")

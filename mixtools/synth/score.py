@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -10,6 +9,7 @@ from itertools import cycle, islice
 
 import numpy as np
 
+from mixtools.dsp.noise import generator
 from mixtools.synth.instruments import Sound
 from mixtools.synth.notes import Note
 from mixtools.synth.styles import (
@@ -56,11 +56,6 @@ class Tone:
     steps: int
     degree: int
     syllable: str
-
-
-def generator(seed: int, name: str) -> np.random.Generator:
-    """The random numbers of one stem or task of a song, independent of all others."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()),))))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from mixtools.controls import SAMPLE_RATE, shown
+from mixtools.dsp.noise import generator
 from mixtools.errors import ParameterError, nearest
 from mixtools.synth.instruments import SOUNDS
 from mixtools.synth.score import (
@@ -17,7 +18,6 @@ from mixtools.synth.score import (
     Score,
     choose_parts,
     compose,
-    generator,
     pick,
     write_part,
 )

@@ -31,7 +31,7 @@ from mixtools.measure.catalogue import TABLE2_GROUP
 from mixtools.synth import STYLES, Song
 from mixtools.synth.score import FEWEST_STEMS
 from mixtools.tasks.fit import Options, fit
-from mixtools.tasks.fit.recordings import ArrayRecording, padded
+from mixtools.tasks.recordings import ArrayRecording, padded
 
 RATE = 44100
 STEREO_S, INDIVIDUAL_S = 1.0, 0.5

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mixtools.tasks.excerpts import Range
 from mixtools.tasks.fit.conditioning import as_one_channel
-from mixtools.tasks.fit.excerpts import Range
-from mixtools.tasks.fit.recordings import Recording
+from mixtools.tasks.recordings import Recording
 
 REACH_S = 1.0
 """A stem is looked for this far from where all of them begin together."""

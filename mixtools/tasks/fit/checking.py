@@ -13,10 +13,10 @@ import torch
 from mixtools.diff.losses import TOWARDS
 from mixtools.dsp.console import Console
 from mixtools.measure.features import Analyser
+from mixtools.tasks.excerpts import Range
 from mixtools.tasks.features import COMPARED_GROUPS, Heard, compare
 from mixtools.tasks.fit.estimate import Estimate, Progress
-from mixtools.tasks.fit.excerpts import Range
-from mixtools.tasks.fit.recordings import Playing, Recording
+from mixtools.tasks.recordings import Playing, Recording
 
 SILENCE = 1e-20
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixtools.tasks.fit.excerpts import Range
-from mixtools.tasks.fit.recordings import ArrayRecording, Recording
+from mixtools.tasks.excerpts import Range
+from mixtools.tasks.recordings import ArrayRecording, Recording
 
 WINDOW_S = 3.0
 """Longer than most reverbs: a shorter window sees only part of a reverb return beside what caused it."""

@@ -17,8 +17,8 @@ from mixtools.dsp.compiled import GRID
 from mixtools.dsp.compressor import MAKEUP, compress, detector, stretches
 from mixtools.dsp.graphic_eq import usable_bands
 from mixtools.dsp.interpolation import interpolation
+from mixtools.tasks.excerpts import Range
 from mixtools.tasks.fit.estimate import Problem
-from mixtools.tasks.fit.excerpts import Range
 from mixtools.tasks.fit.strips import Settings
 
 COMPRESSOR = "threshold_db", "ratio", "attack_ms", "release_ms", "knee_db"

@@ -23,16 +23,16 @@ from mixtools.dsp import limiter
 from mixtools.dsp.compiled import GRID
 from mixtools.dsp.true_peak import TAPS, highest_peaks
 from mixtools.mix import Insert, Master, Track
+from mixtools.tasks.excerpts import Range
 from mixtools.tasks.fit.descent import response_names
 from mixtools.tasks.fit.desk import COMPRESSOR, LIMITER, Playback
 from mixtools.tasks.fit.desk_descent import DeskDescent
 from mixtools.tasks.fit.estimate import Estimate, Problem, Progress, Strip
-from mixtools.tasks.fit.excerpts import Range
 from mixtools.tasks.fit.linear import Linear, possible
-from mixtools.tasks.fit.recordings import ArrayRecording
 from mixtools.tasks.fit.search import cheapest, pattern_search
 from mixtools.tasks.fit.strips import NEPER, Settings
 from mixtools.tasks.fit.structure import ALIKE, GaussNewton
+from mixtools.tasks.recordings import ArrayRecording
 
 BELOW_PEAK_DB = 6.0, 12.0, 18.0, 26.0
 RATIOS = 2.0, 5.0

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mixtools.mix import Bus, Master, Mix, Track
-from mixtools.tasks.fit.excerpts import Range
-from mixtools.tasks.fit.recordings import Moved, Recording
+from mixtools.tasks.excerpts import Range
+from mixtools.tasks.recordings import Moved, Recording
 
 Progress = Callable[[float], None]
 

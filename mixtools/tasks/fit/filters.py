@@ -20,7 +20,7 @@ from torch.nn.functional import conv1d, pad
 
 from mixtools.diff.effect import side_by_side
 from mixtools.dsp.compiled import kernel
-from mixtools.tasks.fit.recordings import Recording
+from mixtools.tasks.recordings import Recording
 
 PARTS = 16
 """Pieces of the frequency range that threads take."""

@@ -15,17 +15,18 @@ from mixtools.diff.losses import TOWARDS
 from mixtools.dsp.graphic_eq import band_firs, usable_bands
 from mixtools.errors import ParameterError
 from mixtools.mix import Mix, Track
+from mixtools.tasks.excerpts import Range, alternate_blocks, choose_excerpts
 from mixtools.tasks.fit.alignment import align
 from mixtools.tasks.fit.checking import Checked, check
 from mixtools.tasks.fit.conditioning import Conditioning, telling_apart
 from mixtools.tasks.fit.descent import REVERB, Descent
 from mixtools.tasks.fit.dynamics import Dynamics
 from mixtools.tasks.fit.estimate import Estimate, Problem, Strip
-from mixtools.tasks.fit.excerpts import Range, alternate_blocks, choose_excerpts
 from mixtools.tasks.fit.linear import LEAST_ORDER, Linear, fit_gains
 from mixtools.tasks.fit.options import DEFAULTS, Options
 from mixtools.tasks.fit.pruning import pruned
-from mixtools.tasks.fit.recordings import ORDER, Chosen, Recording
+from mixtools.tasks.fit.whitening import ORDER
+from mixtools.tasks.recordings import Chosen, Recording
 
 SOLVING, VALIDATING, CHECKING = "solving", "validating", "checking"
 """Stages, as progress is told of them."""

@@ -14,9 +14,9 @@ from mixtools.tasks.fit.descent import REVERB, response_names
 from mixtools.tasks.fit.estimate import Estimate, Problem, Progress
 from mixtools.tasks.fit.filters import Excerpted, Solver
 from mixtools.tasks.fit.gain import Gains, balance_for, decibels, gain_tracks
-from mixtools.tasks.fit.recordings import ORDER, Whitened, whitening
 from mixtools.tasks.fit.strips import Settings, Strips
 from mixtools.tasks.fit.structure import GaussNewton, read_off
+from mixtools.tasks.fit.whitening import ORDER, Whitened, whitening
 
 BLOCK = 1 << 18
 

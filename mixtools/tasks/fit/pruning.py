@@ -18,9 +18,9 @@ from mixtools.dsp.console import Chain, Console
 from mixtools.dsp.gain import Gain
 from mixtools.dsp.source import ArraySource, PlacedSource
 from mixtools.mix import MASTER, Bus, Insert, Mix, Track, targets
+from mixtools.tasks.excerpts import Range, merged
 from mixtools.tasks.fit.estimate import Estimate, Progress
-from mixtools.tasks.fit.excerpts import Range, merged
-from mixtools.tasks.fit.recordings import Playing, Recording
+from mixtools.tasks.recordings import Playing, Recording
 
 HEARD_S, PIECE_S = 10.0, 2.0
 """Costs are measured on so much of what was fitted, in pieces of such a length."""

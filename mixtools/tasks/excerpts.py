@@ -1,4 +1,4 @@
-"""Which parts of a mix are fitted, and which of those are kept back to check the fit."""
+"""Which parts of a song stand for all of it, and which of those are kept back to check what was found there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mixtools.tasks.fit.recordings import Recording
+from mixtools.tasks.recordings import Recording
 
 Range = tuple[int, int]
 """First sample, and the one after the last, in the mix's time."""
@@ -18,7 +18,7 @@ HEARD_DB = -60.0
 
 def choose_excerpts(
     stems: Mapping[str, Recording],
-    target: Recording,
+    target: Recording | None,
     rate: int,
     most_s: float = 60.0,
     piece_s: float = 10.0,
@@ -29,18 +29,19 @@ def choose_excerpts(
     """The parts of the mix, in samples, that stand for all of it: everything, where that is at most `most_s` long.
 
     Of longer mixes, pieces of `piece_s`, in order and merged where they touch, so that every stem is heard where it is
-    loud. The stems begin at sample `offset` of the mix.
+    loud. The stems begin at sample `offset` of the mix; where there is none yet, they are what is heard.
     """
-    end = target.frames if end is None else min(end, target.frames)
+    frames = max(stem.frames for stem in stems.values()) if target is None else target.frames
+    end = frames if end is None else min(end, frames)
     second = round(rate)
     seconds = max(0, end - start) // second
     piece = max(1, min(round(piece_s), seconds))
     pieces = int(most_s // piece) if seconds else 0
     if end - start <= most_s * rate or not pieces:
         return [(start, end)] if end > start else []
-    heard = _energies(target, start, seconds, second)
-    audible = heard > heard.max() * 10.0 ** (HEARD_DB / 10.0)
     energies = np.array([_energies(stem, start - offset, seconds, second) for stem in stems.values()])
+    heard = energies.sum(axis=0) if target is None else _energies(target, start, seconds, second)
+    audible = heard > heard.max() * 10.0 ** (HEARD_DB / 10.0)
     firsts = _cover(energies.reshape(-1, seconds) * audible, heard, piece, pieces)
     return merged([(start + first * second, start + (first + piece) * second) for first in firsts])
 
