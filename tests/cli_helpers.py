@@ -20,7 +20,9 @@ from mixtools.files.writing import open_writer
 RATE = 44100
 REPOSITORY = Path(__file__).parents[1]
 COMPILING = "mixtools: compiling the effects for this machine; later runs will not\n"
-NO_MIX_FILE = "mixtools: no mix file (-p): the stems are summed as they are\n"
+SUMMED = "mixtools: the stems are summed as they are\n"
+SUM = "--baseline", "sum"
+"""Of most tests of `mix` without a mix file: what comes out is known to the bit."""
 
 
 @dataclass
@@ -138,6 +140,12 @@ def assert_unchanged(before: dict[str, bytes | str | None]) -> None:
     assert not changed, f"changed {changed}"
 
 
+def summing(of: str, arguments: tuple[str | Path, ...]) -> tuple[str | Path, ...]:
+    """The same arguments, and that the stems are summed where no mix file says how to mix them."""
+    named = any(str(argument) in ("-p", "--mix-file", "--baseline", "--expert") for argument in arguments)
+    return arguments if of != "mix" or named else (*arguments, *SUM)
+
+
 def done(
     *arguments: str | Path,
     stdin: bytes = b"",
@@ -147,7 +155,7 @@ def done(
 ) -> Result:
     """A command that has to work: it writes the files `new` and no other, even where its exit code is not 0."""
     before = snapshot()
-    result = run(of, *arguments, stdin=stdin)
+    result = run(of, *summing(of, arguments), stdin=stdin)
     assert result.code == code, f"{result.code}: {result.err}"
     after = snapshot()
     left = {name for name in after.keys() - before.keys() if after[name] is not None} - {*new}
@@ -165,7 +173,7 @@ def refused(line: str, *arguments: str | Path, code: int = 2, stdin: bytes = b""
     It is quiet, so that the line is all there is on stderr.
     """
     before = snapshot()
-    result = run(of, "-q", *arguments, stdin=stdin)
+    result = run(of, "-q", *summing(of, arguments), stdin=stdin)
     assert result.err == f"mixtools: {line}\n", f"{result.code}: {result.err}"
     assert (result.code, result.out) == (code, b""), result.code
     assert_unchanged(before)
@@ -174,7 +182,7 @@ def refused(line: str, *arguments: str | Path, code: int = 2, stdin: bytes = b""
 def refused_with(words: list[str], *arguments: str | Path, code: int = 2, but: str | None = None) -> None:
     """As `refused`, for lines whose wording is partly another's: what they have to say, and what not."""
     before = snapshot()
-    result = run("mix", "-q", *arguments)
+    result = run("mix", "-q", *summing("mix", arguments))
     assert (result.code, result.out) == (code, b""), f"{result.code}: {result.err}"
     assert re.fullmatch(r"mixtools: [^\n]+\n", result.err), result.err
     assert [word for word in words if word not in result.err] == [], result.err

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_helpers import (
-    NO_MIX_FILE,
     RATE,
+    SUM,
+    SUMMED,
     command,
     done,
     environment,
@@ -27,6 +28,7 @@ from cli_helpers import (
     run,
     snapshot,
     song,
+    summing,
     total,
     write,
     yaml,
@@ -320,9 +322,9 @@ def test_dry_run_refuses_what_a_run_would(kick, arguments):
     Path("folder.wav").mkdir()
     Path("old.wav").touch()
     before = snapshot()
-    dry = run("mix", "-q", "stems", *arguments, "--dry-run")
+    dry = run("mix", "-q", *summing("mix", ("stems", *arguments)), "--dry-run")
     assert snapshot() == before
-    wet = run("mix", "-q", "stems", *arguments)
+    wet = run("mix", "-q", *summing("mix", ("stems", *arguments)))
     assert wet.code == 2
     assert (dry.code, dry.err) == (wet.code, wet.err)
 
@@ -338,7 +340,7 @@ def test_full_disk(output, shown):
     write("stems/kick.wav", noise(RATE))
     before = snapshot()
     more = () if output == "-" else ("--stems-out", "parts", "--write-mix", "new.yaml")
-    result = process("mix", "-q", "stems", "--tail", "9", "--bits", "24", "-o", output, *more, preexec_fn=limited)
+    result = process("mix", "-q", "stems", *SUM, "--tail", "9", "--bits", "24", "-o", output, *more, preexec_fn=limited)
     assert result.err in (
         f"mixtools: {shown}: could not be written: File too large\n",
         "mixtools: parts/kick.wav: could not be written: File too large\n",
@@ -350,7 +352,10 @@ def test_full_disk(output, shown):
 @on_linux
 @pytest.mark.parametrize(
     ("arguments", "shown"),
-    [(("mix", "stems", "-q", "-o", "-"), "stdout"), (("mix", "stems", "-q", "-o", "/dev/full"), "/dev/full")],
+    [
+        (("mix", "stems", *SUM, "-q", "-o", "-"), "stdout"),
+        (("mix", "stems", *SUM, "-q", "-o", "/dev/full"), "/dev/full"),
+    ],
     ids=["stdout", "file"],
 )
 def test_full_device(kick, arguments, shown):
@@ -362,7 +367,7 @@ def test_full_device(kick, arguments, shown):
 
 
 @on_linux
-@pytest.mark.parametrize("arguments", [("mix", "stems", "-q", "--json"), ("--help",)], ids=["--json", "--help"])
+@pytest.mark.parametrize("arguments", [("mix", "stems", *SUM, "-q", "--json"), ("--help",)], ids=["--json", "--help"])
 def test_words_for_a_full_device(kick, arguments):
     with open("/dev/full", "wb") as full:
         result = process(*arguments, stdout=full)
@@ -371,7 +376,7 @@ def test_words_for_a_full_device(kick, arguments):
 
 def closed(redirection: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     """A run without one of its three streams."""
-    shell = ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", *command("mix", *arguments)]
+    shell = ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", *command("mix", *summing("mix", arguments))]
     return subprocess.run(shell, env=environment(), capture_output=True, timeout=60, check=False)
 
 
@@ -970,14 +975,14 @@ def test_the_mix_file_and_more_on_stdout(kick, other):
 
 def test_split_stereo_with_a_mix_file(kick):
     refused(
-        "--split-stereo is for mixes without a mix file; set channel: left and right in the file",
+        "--split-stereo is for mixes without a mix file; give it, or -p",
         *("stems", "--split-stereo", "-p", yaml("tracks: [{file: kick.wav}]")),
     )
 
 
 def test_notes_before_an_error_stay_notes(kick):
-    result = run("mix", "stems", "-o", "mix.mp3")
-    assert result.err == f"{NO_MIX_FILE}mixtools: mix.mp3: give a name that ends in .wav or .flac\n"
+    result = run("mix", "stems", *SUM, "-o", "mix.mp3")
+    assert result.err == f"{SUMMED}mixtools: mix.mp3: give a name that ends in .wav or .flac\n"
 
 
 def test_a_header_that_lies(kick):

@@ -301,7 +301,7 @@ def test_split_stereo_gives_two_tracks_to_a_stereo_stem(stems):
 
 
 def test_synthesised_stems():
-    assert run("mix", "synth:7", "-q", "-o", "sum.wav").code == 0
+    assert run("mix", "synth:7", "--baseline", "sum", "-q", "-o", "sum.wav").code == 0
     found = told("synth:7", "sum.wav", *GAIN)
     assert found["residual_db"] < -60
 

@@ -740,7 +740,7 @@ def test_the_next_name_after_stdin_is_wrong():
 @posix
 def test_a_real_pipe():
     file_of("in.wav")
-    mixed = process("mix", "in.wav", "-o", "-", "-q")
+    mixed = process("mix", "in.wav", "--baseline", "sum", "-o", "-", "-q")
     result = process("loudnorm", "-", "-o", "-", "-q", stdin=mixed.out)
     assert (result.code, result.err) == (0, "")
     assert lufs(read(io.BytesIO(result.out))) == pytest.approx(-16, abs=0.01)

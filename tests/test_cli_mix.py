@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import soundfile
 from cli_helpers import (
-    NO_MIX_FILE,
     RATE,
+    SUM,
+    SUMMED,
     command,
     done,
     environment,
@@ -28,6 +29,7 @@ from cli_helpers import (
     run,
     snapshot,
     song,
+    summing,
     total,
     write,
     yaml,
@@ -98,7 +100,7 @@ def sums(*stems: np.ndarray) -> np.ndarray:
 
 def bytes_of(*arguments: str | Path, stdin: bytes = b"") -> bytes:
     """The mix on stdout."""
-    result = run("mix", "-q", *arguments, "-o", "-", stdin=stdin)
+    result = run("mix", "-q", *summing("mix", arguments), "-o", "-", stdin=stdin)
     assert (result.code, result.err) == (0, "")
     return result.out
 
@@ -112,7 +114,7 @@ def test_without_a_mix_file_the_stems_are_summed(stems):
     info = soundfile.info("mix.wav")
     assert (info.format, info.subtype, info.samplerate, info.channels) == ("WAV", "FLOAT", RATE, 2)
     assert result.out == b""
-    assert result.err.startswith(NO_MIX_FILE + "mixtools: mix.wav: 0:00.1 at 44100 Hz, 32-bit float, peak ")
+    assert result.err.startswith(SUMMED + "mixtools: mix.wav: 0:00.1 at 44100 Hz, 32-bit float, peak ")
 
 
 def test_the_last_line_says_what_was_made():
@@ -121,8 +123,7 @@ def test_the_last_line_says_what_was_made():
     write("stems/right.wav", np.zeros((1, 100), np.float32))
     result = done("stems")
     assert result.err == (
-        f"{NO_MIX_FILE}mixtools: mix.wav: 0:04.0 at 44100 Hz, 32-bit float, "
-        "peak -6.0 dBFS, -6.0 LUFS; 2 tracks in T s\n"
+        f"{SUMMED}mixtools: mix.wav: 0:04.0 at 44100 Hz, 32-bit float, peak -6.0 dBFS, -6.0 LUFS; 2 tracks in T s\n"
     )
 
 
@@ -171,7 +172,7 @@ def test_a_second_run_gives_the_same_bytes(stems, room):
 
 def test_the_old_mix_stays_without_force(stems):
     Path("mix.wav").write_bytes(b"old")
-    result = run("mix", "stems", "-q")
+    result = run("mix", "stems", *SUM, "-q")
     assert (result.code, result.err) == (2, "mixtools: mix.wav exists; give --force to overwrite it, or another name\n")
     assert Path("mix.wav").read_bytes() == b"old"
     done("stems", "--force")
@@ -426,8 +427,8 @@ def test_clipped_flac_is_not_told_to_be_float():
 
 def test_dry_run(stems):
     before = snapshot()
-    result = run("mix", "stems", "--dry-run")
-    assert (result.code, result.err) == (0, NO_MIX_FILE)
+    result = run("mix", "stems", *SUM, "--dry-run")
+    assert (result.code, result.err) == (0, SUMMED)
     assert result.out.decode() == (
         "would write mix.wav: at most 0:00.1 at 44100 Hz, 32-bit float\nfrom 3 tracks: bass.wav, keys.wav, kick.wav\n"
     )
@@ -455,7 +456,7 @@ def test_dry_run_of_everything(stems, room):
 @pytest.mark.parametrize(("options", "length"), [((), 0.1), (("--end", "0.05"), 0.05)], ids=["", "--end"])
 def test_dry_run_as_json(stems, options, length):
     before = snapshot()
-    result = run("mix", "stems", "--dry-run", "--json", "-q", *options)
+    result = run("mix", *summing("mix", ("stems", "--dry-run", "--json", "-q", *options)))
     assert (result.code, result.err) == (0, "")
     assert json.loads(result.out) == {
         "output": "mix.wav",
@@ -692,7 +693,7 @@ def test_a_mix_file_without_one_to_start_from(stems):
 
 
 def test_the_written_mix_file_says_what_made_it(stems):
-    arguments = ["mix", "stems", "--write-mix", "new mix.yaml", "-q"]
+    arguments = ["mix", "stems", *SUM, "--write-mix", "new mix.yaml", "-q"]
     assert run(*arguments).code == 0
     assert read_mix("new mix.yaml").notes["made"]["command"] == shlex.join(["mixtools", *arguments])
 
@@ -740,7 +741,7 @@ def test_names_that_are_not_unicode():
     samples = write("kick.wav", noise(100))
     Path("stems").mkdir()
     os.rename(samples, os.fsencode("stems") + b"/caf\xe9.wav")
-    assert run("mix", "-q", "stems", "--write-mix", "new.yaml").code == 0
+    assert run("mix", "-q", "stems", *SUM, "--write-mix", "new.yaml").code == 0
     assert bytes_of("stems", "-p", "new.yaml") == Path("mix.wav").read_bytes()
 
 
@@ -838,7 +839,7 @@ def test_a_real_pipe(stems, room):
 def test_nobody_reads_the_pipe(stems):
     before = snapshot()
     with subprocess.Popen(
-        command("mix", "stems", "--end", "5", "-o", "-", "-q"),
+        command("mix", "stems", *SUM, "--end", "5", "-o", "-", "-q"),
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -857,7 +858,7 @@ def test_ctrl_c_leaves_nothing(stems, room, threads):
     before = snapshot()
     arguments = ("-p", mix_file, "--end", "3600", "--stems-out", "parts", "--write-mix", "new.yaml")
     running = subprocess.Popen(
-        command("mix", "-q", "stems", *arguments, "--threads", threads),
+        command("mix", "-q", *summing("mix", ("stems", *arguments)), "--threads", threads),
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -919,7 +920,7 @@ def test_a_bar_on_a_terminal_only(stems):
     import pty
 
     master, terminal = pty.openpty()
-    result = process("mix", "stems", "--end", "30", "-o", os.devnull, stderr=terminal)
+    result = process("mix", "stems", *SUM, "--end", "30", "-o", os.devnull, stderr=terminal)
     os.close(terminal)
     shown = b""
     try:
@@ -930,7 +931,7 @@ def test_a_bar_on_a_terminal_only(stems):
     os.close(master)
     assert result.code == 0
     assert b"mixing" in shown
-    assert "mixing" not in process("mix", "stems", "-o", os.devnull).err
+    assert "mixing" not in process("mix", "stems", *SUM, "-o", os.devnull).err
 
 
 def test_a_mix_file_on_stdout_leaves_its_responses_where_assets_says(stems, tmp_path):
@@ -993,7 +994,7 @@ def test_an_unusable_file_that_nobody_names_is_left_alone(stems):
     Path("stems/notes.wav").write_text("not audio")
     result = done("stems", "-p", yaml("tracks: [{file: kick.wav}]"))
     assert "warning: mix.yaml has no track for bass.wav, keys.wav, notes.wav; not in the mix\n" in result.err
-    assert run("mix", "stems", "-o", "sum.wav", "-q").code == 3
+    assert run("mix", "stems", *SUM, "-o", "sum.wav", "-q").code == 3
 
 
 def test_a_dry_run_finds_bad_samples(stems):
@@ -1001,7 +1002,7 @@ def test_a_dry_run_finds_bad_samples(stems):
     samples[0, 100] = np.nan
     write("stems/bad.wav", samples)
     before = snapshot()
-    result = run("mix", "stems", "--dry-run", "-q")
+    result = run("mix", "stems", *SUM, "--dry-run", "-q")
     assert result.code == 3 and "sample 100" in result.err
     assert snapshot() == before
 

@@ -60,7 +60,9 @@ def test_a_song_renders_and_a_slice_is_its_slice(song, tmp_path, capsys):
 
 @pytest.mark.parametrize("song", SONGS, ids=[song.name for song in SONGS])
 def test_the_sum_is_the_exact_sum(song, tmp_path):
-    assert run(["mix", str(song / "stems"), "-o", str(tmp_path / "sum.wav"), "-q"]) is ExitStatus.DONE
+    assert (
+        run(["mix", str(song / "stems"), "--baseline", "sum", "-o", str(tmp_path / "sum.wav"), "-q"]) is ExitStatus.DONE
+    )
     mixed, rate = soundfile.read(tmp_path / "sum.wav", dtype="float32")
     total = np.zeros(mixed.shape)
     for path in sorted((song / "stems").iterdir()):

@@ -22,6 +22,7 @@ from mixtools.measure.catalogue import GROUPS, TABLE2, Feature
 from mixtools.measure.distance import ALIGNED
 from mixtools.measure.targets import TARGETS
 from mixtools.presets import PRESETS, BelowNyquist, Slot, Strip
+from mixtools.tasks.automix.rules import MANNERS, RULES
 
 
 def roff(text: str) -> str:
@@ -259,6 +260,37 @@ def target_table() -> str:
     return table(["preset", "LUFS", "dBTP", "who asks for it"], rows, "l l l lx")
 
 
+def expert_rules() -> str:
+    """What the expert goes by, with sources, and how it treats each role."""
+    parts = [paragraphs(_RULES), *(tagged(name, f"{rule.text} Source: {rule.source}.") for name, rule in RULES.items())]
+    rows = [
+        [
+            role,
+            f"{manner.level_lu:g}",
+            f"{manner.low_cut_hz:g}",
+            f"{manner.crest_db:g}",
+            f"{manner.attack_ms:g}, {manner.release_ms:g}",
+            f"{manner.width:g}",
+            ", ".join(f"{bus} {db:g}" for bus, db in (("room", manner.room_db), ("plate", manner.plate_db)) if db),
+        ]
+        for role, manner in sorted(MANNERS.items(), key=lambda item: item[1].rank)
+    ]
+    head = ["role", "LU", "cut Hz", "crest dB", "ms", "width", "sends dB"]
+    return "\n".join([*parts, ".SS Roles", paragraphs(_ROLES), ".PP", table(head, rows, "l l l l l l lx")])
+
+
+_RULES = """
+What is done without a mix file, by name as -v says it. The methods are the sources'; the numbers are mixtools' own.
+"""
+
+_ROLES = """
+The most important first. LU is the loudness of all stems of a role together while they sound, relative to the lead;
+the lead voice leads, else the lead, and whoever leads has 0. cut is the frequency of the low cut, crest the crest
+factor that is left alone, ms are attack and release of the compressor, width is how far from the centre (0.5 is hard
+left or right) a stem may stand.
+"""
+
+
 def fit_equations() -> str:
     """What `fit` takes a mix to be, and what its figures mean."""
     return "\n.PP\n".join([paragraphs(_FIT_SYMBOLS), *(tagged(name, text) for name, text in _FIT_EQUATIONS.items())])
@@ -319,6 +351,7 @@ For files of equal length, and with --aligned; a is the file, b the reference. A
 """
 
 _MORE = {
+    "mix": {"RULES": expert_rules},
     "fit": {"EQUATIONS": fit_equations},
     "features": {"FEATURES": feature_lists, "COMPARISON": comparison_lists},
     "loudnorm": {"PRESETS": target_table},

@@ -1,19 +1,35 @@
-"""`mixtools mix`: render stems and a mix file into a mix."""
+"""`mixtools mix`: render stems and a mix file into a mix, or mix them without one."""
 
 from __future__ import annotations
 
-import json
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mixtools.cli import options
 from mixtools.cli.report import Report, clock, count, levels
+from mixtools.cli.tables import write_json
+from mixtools.controls import Control
 from mixtools.errors import ParameterError
+from mixtools.tasks.automix.options import BASELINES, TARGET_LUFS
+
+if TYPE_CHECKING:
+    from mixtools.cli.rendering import Outputs, Session, Written
+
+EXPERTS = {"--expert", "--keep-levels", "--role", "--variations", "--lock"}
+"""Options that only the expert has."""
 
 DESCRIPTION = """
+Without a mix file the stems are mixed by rules, as an engineer would begin: every stem has a role (kick, bass,
+lead_vocal, guitar, ...) by its name or, where that says nothing, by its sound; from that follow its loudness, low cut,
+compression, place and reverb, and stems that mask more important ones give way to them. The rules, their sources and
+their numbers are listed below; -v says which did what, and --write-mix writes a mix file to go on from. --lock keeps
+the tracks that a mix file settles already, and mixes the others around them. --baseline gives the mixes that research
+compares with.
+
 The session's rate is --rate, else the mix file's sample_rate, else the stems' most common rate; what differs is
 resampled, and said so. The mix is as long as the longest stem, and goes on until the tail of its effects has
 fallen below -90 dBFS. Intermediate audio is 32-bit float, so that nothing clips between commands; 16 and 24 bit
@@ -25,7 +41,9 @@ sample. The first run compiles the effects, which takes some seconds, and says s
 """
 
 EXAMPLES = (
-    ("Sum stems as they are, into mix.wav:", "mixtools mix stems/"),
+    ("Mix them, into mix.wav, and have a mix file to go on from:", "mixtools mix stems/ --write-mix first.yaml"),
+    ("Three different mixes:", "mixtools mix stems/ --variations 3 --target-lufs -14 -o take.wav"),
+    ("Sum stems as they are:", "mixtools mix stems/ --baseline sum -o sum.wav"),
     ("Render a mix file:", "mixtools mix stems/ -p mix.yaml -o song.wav"),
     ("The first verse only, as 24-bit FLAC:", "mixtools mix stems/ -p mix.yaml --start 0:05 --end 0:09 -o verse.flac"),
     ("Try one without any stems:", "mixtools mix synth:7 --write-mix mine.yaml -o mine.wav"),
@@ -106,10 +124,70 @@ def mix(
             show_default=False,
         ),
     ] = None,
+    expert: Annotated[
+        bool, typer.Option("--expert", help="Mix by rules; so it is without a mix file, unless --baseline is given.")
+    ] = False,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="|".join(BASELINES),
+            parser=options.word("--baseline", BASELINES),
+            help="Mix without any skill: the stems as they are, in mono, at random, or all equally loud.",
+            show_default=False,
+        ),
+    ] = None,
+    target_lufs: Annotated[
+        float | None,
+        typer.Option(
+            "--target-lufs",
+            metavar="LUFS",
+            parser=options.number(TARGET_LUFS),
+            help="Loudness of a mix without a mix file, under -1 dBTP; -16 unless given. A sum has its own.",
+            show_default=False,
+        ),
+    ] = None,
+    keep_levels: Annotated[
+        bool, typer.Option("--keep-levels", help="Start from the stems' own balance: leave it as it is.")
+    ] = False,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--role",
+            metavar="ROLE=STEM",
+            help="What a stem is, where its name does not say. Wildcards work: 'guitar=AGT*'. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    variations: Annotated[
+        int | None,
+        typer.Option(
+            "--variations",
+            metavar="N",
+            parser=options.whole(Control("--variations", "", None, 1, 99, kind="whole")),
+            help="Make N mixes that differ, equally sound: mix_1.wav and mix_1.yaml, and so on.",
+            show_default=False,
+        ),
+    ] = None,
+    lock: Annotated[
+        str | None,
+        typer.Option(
+            "--lock", metavar="FILE", help="Keep the tracks of this mix file, and mix the others.", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            parser=options.whole(Control("--seed", "", 0, 0, 2**32 - 1, kind="whole")),
+            help="Seed of what is random: the random baseline, and variations.",
+        ),
+    ] = "0",
     split_stereo: Annotated[
         bool,
         typer.Option(
-            "--split-stereo", help="Without a mix file: two mono tracks, hard left and right, per stereo stem."
+            "--split-stereo", help="With --baseline sum: two mono tracks, hard left and right, per stereo stem."
         ),
     ] = False,
     threads: options.Threads = None,
@@ -119,10 +197,7 @@ def mix(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Render stems and a mix file into a mix.
-
-    Without a mix file the stems are summed as they are.
-    """
+    """Mix stems: as a mix file says, or by rules where there is none."""
     report = Report(quiet, verbose)
     began = time.perf_counter()
     workers = options.thread_count(threads)
@@ -133,62 +208,130 @@ def mix(
         raise ParameterError(f"--write-mix - writes to stdout, and so does {other}; give one of them another place")
     if map_ and mix_file is None:
         raise ParameterError("--map is for mix files; give one with -p")
+    if assets is not None and mix_file is None:
+        raise ParameterError("--assets is for mix files; give one with -p")
     if end is not None and tail is not None:
         raise ParameterError("--end and --tail both say where the mix stops; give one")
     if end is not None and end <= start:
         raise ParameterError(f"--end is {end:g}, --start {start:g}; give an end after the start")
-    if split_stereo and mix_file is not None:
-        raise ParameterError("--split-stereo is for mixes without a mix file; set channel: left and right in the file")
+    asked = {
+        "--expert": expert,
+        "--baseline": baseline,
+        "--target-lufs": target_lufs is not None,
+        "--keep-levels": keep_levels,
+        "--role": role,
+        "--variations": variations,
+        "--lock": lock,
+        "--split-stereo": split_stereo,
+    }
+    _check_automatic({name for name, value in asked.items() if value}, mix_file, baseline)
+    if variations is not None and options.STDIO in (output, write_mix):
+        raise ParameterError("--variations writes numbered files; give -o and --write-mix names")
 
+    from mixtools.cli.automatic import Wanted, mixed, outline
     from mixtools.cli.rendering import Outputs, load, write
     from mixtools.tasks.mix import describe
 
+    plan = Outputs(output, bits, stems_out, write_mix, force, context.find_root().obj)
+    told = []
     with report.compiling():
-        session = load(report, stems, mix_file, map_ or [], missing == "skip", rate, assets, split_stereo)
-        console = session.console(report, workers)
-        for line in describe(session.mix):
-            report.detail(line)
-        outputs = Outputs(output, bits, stems_out, write_mix, force, context.find_root().obj)
-        written = write(session, console, outputs, start, end, tail, report, dry_run)
+        if mix_file is not None:
+            sessions = [load(report, stems, mix_file, map_ or [], missing == "skip", rate, assets)]
+        else:
+            wanted = Wanted(baseline, target_lufs, keep_levels, role or (), variations, lock, seed, split_stereo)
+            summed = outline(report, stems, wanted, rate)
+            if not wanted.as_they_are:
+                silent = Report(quiet=True, verbose=False)
+                for number in range(1, (variations or 1) + 1):
+                    outputs = plan if variations is None else _numbered(plan, number)
+                    write(summed, summed.console(silent, workers), outputs, start, end, tail, silent, dry_run=True)
+            sessions = mixed(report, summed, wanted, workers)
+        for number, session in enumerate(sessions, 1):
+            console = session.console(report, workers)
+            for line in describe(session.mix):
+                report.detail(line)
+            outputs = plan if variations is None else _numbered(plan, number)
+            written = write(session, console, outputs, start, end, tail, report, dry_run)
+            told.append(_facts(session, outputs, written))
+            if not dry_run:
+                _say(report, session, outputs, written, time.perf_counter() - began)
+    if dry_run:
+        _say_plan(told, json_)
+    elif json_:
+        took = time.perf_counter() - began
+        write_json([facts | {"seconds_taken": took} for facts in told], single=variations is None)
+
+
+def _check_automatic(asked: set[str], mix_file: str | None, baseline: str | None) -> None:
+    """Refuse options that have no part in what is done."""
+    name = min(asked, default=None)
+    if mix_file is not None and name is not None:
+        raise ParameterError(f"{name} is for mixes without a mix file; give it, or -p")
+    if baseline is not None and (name := min(asked & EXPERTS, default=None)):
+        raise ParameterError(f"{name} is for the expert's mixes; give it, or --baseline")
+    if "--split-stereo" in asked and baseline != "sum":
+        raise ParameterError("--split-stereo is for --baseline sum; the expert treats a stereo stem as one")
+
+
+def _numbered(outputs: Outputs, number: int) -> Outputs:
+    """The same outputs for one mix of several: each name has its number, and every mix has its mix file."""
+
+    def name(path: str) -> str:
+        return str(Path(path).with_stem(f"{Path(path).stem}_{number}"))
+
+    return replace(
+        outputs,
+        mix=name(outputs.mix),
+        mix_file=name(outputs.mix_file or str(Path(outputs.mix).with_suffix(".yaml"))),
+        stems=None if outputs.stems is None else outputs.stems / str(number),
+    )
+
+
+def _facts(session: Session, outputs: Outputs, written: Written) -> dict[str, Any]:
+    """What was done, or would be, for machines."""
     facts: dict[str, Any] = {
-        "output": output,
-        "mix_file": mix_file,
+        "output": outputs.mix,
+        "mix_file": session.mix_file,
         "stems": [track.file for track in session.mix.tracks],
         "missing": session.missing,
         "unnamed": session.unnamed,
         "sample_rate": session.rate,
         "bits": written.bits,
         "stems_out": [str(path) for path in written.parts],
-        "write_mix": write_mix,
+        "write_mix": outputs.mix_file,
+        "seconds": written.seconds,
     }
-    if dry_run:
-        _say_plan(facts | {"seconds": written.seconds, "may_end_earlier": written.may_end_earlier}, json_)
-        return
-    took = time.perf_counter() - began
-    report.note(
-        f"{'stdout' if output == options.STDIO else output}: {clock(written.seconds)} at {session.rate} Hz, "
-        f"{options.FORMATS[written.bits]}, {levels(written.peak_dbfs, written.integrated_lufs)}; "
-        f"{count(len(session.mix.tracks), 'track')} in {took:.1f} s"
-    )
-    if json_:
-        facts |= {
-            "seconds": written.seconds,
+    made = {name: found for name in ("roles", "rules") if (found := getattr(session, name, None))}
+    if not written.samples:
+        return facts | made | {"may_end_earlier": written.may_end_earlier}
+    return (
+        facts
+        | made
+        | {
             "samples": written.samples,
             "peak_dbfs": written.peak_dbfs,
             "integrated_lufs": written.integrated_lufs,
             "clipped_samples": written.clipped,
-            "seconds_taken": took,
         }
-        print(json.dumps(facts, indent=2))
+    )
 
 
-def _say_plan(facts: dict[str, Any], json_: bool) -> None:
+def _say(report: Report, session: Session, outputs: Outputs, written: Written, took: float) -> None:
+    report.note(
+        f"{'stdout' if outputs.mix == options.STDIO else outputs.mix}: {clock(written.seconds)} at {session.rate} Hz, "
+        f"{options.FORMATS[written.bits]}, {levels(written.peak_dbfs, written.integrated_lufs)}; "
+        f"{count(len(session.mix.tracks), 'track')} in {took:.1f} s"
+    )
+
+
+def _say_plan(told: list[dict[str, Any]], json_: bool) -> None:
     """What a dry run has to say, on stdout."""
     if json_:
-        print(json.dumps(facts, indent=2))
+        write_json(told, single=len(told) == 1)
         return
-    length = ("at most " if facts["may_end_earlier"] else "") + clock(facts["seconds"])
-    print(f"would write {facts['output']}: {length} at {facts['sample_rate']} Hz, {options.FORMATS[facts['bits']]}")
-    print(f"from {count(len(facts['stems']), 'track')}: {', '.join(facts['stems'])}")
-    for path in [*facts["stems_out"], *filter(None, [facts["write_mix"]])]:
-        print(f"would write {path}")
+    for facts in told:
+        length = ("at most " if facts["may_end_earlier"] else "") + clock(facts["seconds"])
+        print(f"would write {facts['output']}: {length} at {facts['sample_rate']} Hz, {options.FORMATS[facts['bits']]}")
+        print(f"from {count(len(facts['stems']), 'track')}: {', '.join(facts['stems'])}")
+        for path in [*facts["stems_out"], *filter(None, [facts["write_mix"]])]:
+            print(f"would write {path}")

@@ -27,7 +27,6 @@ from mixtools.files.writing import default_bits, open_writer
 from mixtools.mix import Mix
 from mixtools.tasks.mix import (
     Sink,
-    equal_gain,
     length_of,
     map_names,
     match_stems,
@@ -66,7 +65,7 @@ class Session:
     @property
     def shown(self) -> str | None:
         """The mix file as errors name it."""
-        return "stdin" if self.mix_file == STDIO else self.mix_file
+        return None if self.mix_file is None else _shown(self.mix_file)
 
     @property
     def used(self) -> list[Stem]:
@@ -95,28 +94,31 @@ class Session:
         return console
 
 
+def read_mix_file(mix_file: str) -> tuple[Mix, str]:
+    """A mix file's mix and its text."""
+    shown = _shown(mix_file)
+    text = read_text(mix_file) if mix_file != STDIO else decode(stdin_bytes().read(LARGEST_BYTES + 1), shown)
+    return parse_mix(text, shown), text
+
+
+def _shown(mix_file: str) -> str:
+    """The mix file as errors name it."""
+    return "stdin" if mix_file == STDIO else mix_file
+
+
 def load(
     report: Report,
     stems: list[str],
-    mix_file: str | None,
+    mix_file: str,
     maps: list[str],
     skip_missing: bool,
     rate: int | None,
     assets: Path | None,
-    split_stereo: bool,
 ) -> Session:
-    """Open the stems, read the mix file, and match one to the other; without a mix file, sum the stems."""
+    """Open the stems, read the mix file, and match one to the other."""
     opened, broken = opened_stems(report, stems, "mix")
-    text = None
-    shown = "stdin" if mix_file == STDIO else mix_file
-    if mix_file is None:
-        for error in broken.values():
-            raise error
-        mix = equal_gain({name: stem.channels for name, stem in opened.items()}, split_stereo)
-        report.note("no mix file (-p): the stems are summed as they are")
-    else:
-        text = read_text(mix_file) if mix_file != STDIO else decode(stdin_bytes().read(LARGEST_BYTES + 1), shown)
-        mix = parse_mix(text, shown)
+    shown = _shown(mix_file)
+    mix, text = read_mix_file(mix_file)
     names = sorted([*opened, *broken])
     renamed = map_names(maps, names, mix)
     with _named(shown):
@@ -129,10 +131,8 @@ def load(
     if matched.unnamed:
         report.warn(f"{shown} has no track for {', '.join(matched.unnamed)}; not in the mix")
     chosen = session_rate(rate, matched.mix, [opened[name].rate for name in {t.file for t in matched.mix.tracks}])
-    folder = assets or (Path(mix_file).parent if mix_file not in (None, STDIO) else Path())
-    with _named(shown):
-        impulse_files = _impulse_files(matched.mix, folder)
-    return Session(opened, matched.mix, chosen, mix_file, text, matched.missing, matched.unnamed, impulse_files)
+    files = impulse_files(matched.mix, mix_file, assets)
+    return Session(opened, matched.mix, chosen, mix_file, text, matched.missing, matched.unnamed, files)
 
 
 def opened_stems(report: Report, stems: list[str], verb: str) -> tuple[dict[str, Stem], dict[str, AudioError]]:
@@ -153,16 +153,18 @@ def _named(mix_file: str | None) -> Iterator[None]:
         raise ParameterError(f"{mix_file}: {error}" if mix_file else str(error)) from None
 
 
-def _impulse_files(mix: Mix, folder: Path) -> dict[str, Path]:
-    """Where every impulse response is that the mix names, by the name it has there."""
+def impulse_files(mix: Mix, mix_file: str, assets: Path | None = None) -> dict[str, Path]:
+    """Where every impulse response is that a mix file names, by the name it has there: beside it, or in `assets`."""
+    folder = assets or (Path(mix_file).parent if mix_file != STDIO else Path())
     files = {}
-    for where, name in responses_named(mix, ROOMS):
-        files[name] = folder / name
-        if not files[name].is_file():
-            raise ParameterError(
-                f"{where} is {name}, but there is no {files[name]}; give a file beside the mix file, "
-                f"--assets DIR, or one of {', '.join(ROOMS)}"
-            )
+    with _named(_shown(mix_file)):
+        for where, name in responses_named(mix, ROOMS):
+            files[name] = folder / name
+            if not files[name].is_file():
+                raise ParameterError(
+                    f"{where} is {name}, but there is no {files[name]}; give a file beside the mix file, "
+                    f"--assets DIR, or one of {', '.join(ROOMS)}"
+                )
     return files
 
 

@@ -23,8 +23,8 @@ SILENCE = 1e-20
 
 @dataclass
 class Checked:
-    """Residuals in dB of the mix's energy, over everything, what was fitted and the rest (None without a rest), and
-    the mean square of what was not explained; the loss over what was fitted; and features compared."""
+    """Residuals in dB of the mix's energy, over what was fitted and over the rest (None without a rest); over what was
+    fitted the mean square of what was not explained, and the loss; and features compared over everything."""
 
     residual_db: float | None
     unseen_residual_db: float | None
@@ -71,9 +71,9 @@ def check(
     heard = [Heard.by(analyser) for analyser in analysers]
     a, b = (torch.from_numpy(np.concatenate([part[place] for part in parts], axis=1)) for place in range(2))
     return Checked(
-        _db(energies[0].sum(), energies[1].sum()),
+        _db(energies[0, 0], energies[1, 0]),
         _db(energies[0, 1], energies[1, 1]),
-        float(energies[0].sum()) / (2 * target.frames),
+        float(energies[0, 0]) / (2 * a.shape[1]),
         float(TOWARDS[loss](b)(a)),
         compare(*heard)["relative_errors"],
     )

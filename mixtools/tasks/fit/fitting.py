@@ -25,6 +25,7 @@ from mixtools.tasks.fit.estimate import Estimate, Problem, Strip
 from mixtools.tasks.fit.linear import LEAST_ORDER, Linear, fit_gains
 from mixtools.tasks.fit.options import DEFAULTS, Options
 from mixtools.tasks.fit.pruning import pruned
+from mixtools.tasks.fit.unheard import without_unheard
 from mixtools.tasks.fit.whitening import ORDER
 from mixtools.tasks.recordings import Chosen, Recording
 
@@ -99,6 +100,8 @@ class _Fit:
         self.warnings: list[str] = []
         self.best: Estimate | None = None
         self.removed: list[str] | None = None
+        self.unheard: set[int] = set()
+        self._last: tuple[Estimate, list[Range], Checked] | None = None
         self.reverb_s = options.reverb_s
 
     def stage(self, what: str) -> Callable[[float], None]:
@@ -182,6 +185,14 @@ class _Fit:
 
     def estimate(self, problem: Problem, stage: str, keep: Callable[[Estimate], None]) -> Estimate:
         """Fit the model to a problem's ranges; `keep` hears of everything better on the way."""
+        found = self.modelled(problem, stage, keep)
+        power = self.check(found, problem.ranges, stage).residual_power
+        found, self.unheard = without_unheard(problem, found, power)
+        keep(found)
+        return found
+
+    def modelled(self, problem: Problem, stage: str, keep: Callable[[Estimate], None]) -> Estimate:
+        """The model's own answer."""
         options = self.options
         if options.method == "descent":
             return self.descend(problem, stage, keep)
@@ -310,16 +321,20 @@ class _Fit:
         self.best = estimate
 
     def check(self, estimate: Estimate, seen: list[Range], stage: str) -> Checked:
-        return check(
-            estimate,
-            self.stems,
-            self.target,
-            self.rate,
-            seen,
-            self.options.loss,
-            self.options.threads,
-            self.stage(stage),
-        )
+        """How near an estimate comes; the last one's answer is kept, as several steps ask for it."""
+        if self._last is None or self._last[0] is not estimate or self._last[1] != seen:
+            checked = check(
+                estimate,
+                self.stems,
+                self.target,
+                self.rate,
+                seen,
+                self.options.loss,
+                self.options.threads,
+                self.stage(CHECKING if stage == SOLVING else stage),
+            )
+            self._last = estimate, seen, checked
+        return self._last[2]
 
     def unseen(self, problem: Problem) -> float | None:
         """The residual on what a fit of alternate blocks does not see."""
@@ -339,10 +354,10 @@ class _Fit:
         interrupted: bool,
     ) -> Fitted:
         unseen = checked.unseen_residual_db if unseen is None else unseen
-        for strip in problem.strips:
-            note = conditioning.stems[_label(strip)].note
+        notes = self.notes(problem, conditioning)
+        for label, note in notes.items():
             if note:
-                self.warnings.append(f"{_label(strip)}: {note}; nothing certain can be said of its settings")
+                self.warnings.append(f"{label}: {note}; nothing certain can be said of its settings")
         if unseen is not None and unseen > UNRELATED_DB:
             self.warnings.append(
                 f"the mix does not seem to be made of these stems: a fit leaves {unseen:+.1f} dB of what it did not see"
@@ -360,11 +375,21 @@ class _Fit:
             "loss": checked.loss,
             "pruned": self.removed,
             "features": checked.features,
-            "tracks": self.lines(problem, conditioning, checked),
+            "tracks": self.lines(problem, conditioning, checked, notes),
         }
         return Fitted(mix, self.best.responses, report, self.warnings, interrupted)
 
-    def lines(self, problem: Problem, conditioning: Conditioning, checked: Checked) -> list[dict[str, Any]]:
+    def notes(self, problem: Problem, conditioning: Conditioning) -> dict[str, str | None]:
+        """What keeps a strip from being known, by its label."""
+        notes = {_label(strip): conditioning.stems[_label(strip)].note for strip in problem.strips}
+        for i in self.unheard:
+            label = _label(problem.strips[i])
+            notes[label] = f"{notes[label] or 'too quiet'} in what was fitted, and has the others' gain"
+        return notes
+
+    def lines(
+        self, problem: Problem, conditioning: Conditioning, checked: Checked, notes: Mapping[str, str | None]
+    ) -> list[dict[str, Any]]:
         """What is said of each strip."""
         lines = []
         gains: dict[str, float] = {}
@@ -374,9 +399,9 @@ class _Fit:
             gains[_label(strip)] = 10.0 ** (line["gain_db"] / 20.0)
             lines.append(line)
         sure = conditioning.sure_db(checked.residual_power, gains)
-        for strip, line in zip(problem.strips, lines, strict=True):
-            line["sure_db"] = sure[_label(strip)]
-            line["note"] = conditioning.stems[_label(strip)].note
+        for i, (strip, line) in enumerate(zip(problem.strips, lines, strict=True)):
+            line["sure_db"] = sure[_label(strip)] if i not in self.unheard else None
+            line["note"] = notes[_label(strip)]
         return lines
 
 

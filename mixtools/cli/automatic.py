@@ -1,0 +1,194 @@
+"""Mixes that nobody has written down yet: what `mix` does without a mix file."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixtools.cli.recordings import recordings
+from mixtools.cli.rendering import Session, impulse_files, opened_stems, read_mix_file
+from mixtools.cli.report import Report, count
+from mixtools.dsp.console import Console
+from mixtools.errors import ParameterError, nearest
+from mixtools.files.excerpts import Excerpts
+from mixtools.mix import Mix
+from mixtools.tasks.automix.baselines import baseline
+from mixtools.tasks.automix.mastering import mastered
+from mixtools.tasks.automix.options import TARGET_LUFS
+from mixtools.tasks.automix.roles import ROLES
+from mixtools.tasks.mix import equal_gain, match_stems, most_common_rate
+
+if TYPE_CHECKING:
+    from mixtools.tasks.automix.expert import Engineered, Expert
+
+LISTENING, MEASURING = "listening", "measuring"
+"""Stages, as progress is told of them."""
+
+NEAR_LU = 0.5
+"""A mix that is further from its loudness is said to be."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What kind of mix is asked for; no baseline is the expert."""
+
+    baseline: str | None = None
+    target_lufs: float | None = None
+    keep_levels: bool = False
+    roles: Sequence[str] = ()
+    variations: int | None = None
+    lock: str | None = None
+    seed: int = 0
+    split_stereo: bool = False
+
+    @property
+    def as_they_are(self) -> bool:
+        """Nothing has to be found out."""
+        return self.baseline == "sum" and self.target_lufs is None
+
+
+@dataclass
+class Automatic(Session):
+    """A session whose mix was made here; `roles` and `rules` say how."""
+
+    roles: dict[str, str] = field(default_factory=dict)
+    rules: list[str] = field(default_factory=list)
+
+
+def outline(report: Report, stems: list[str], wanted: Wanted, rate: int | None) -> Automatic:
+    """The stems, opened, and their sum: what every mix of them has the tracks of."""
+    opened, broken = opened_stems(report, stems, "mix")
+    for error in broken.values():
+        raise error
+    mix = equal_gain({name: stem.channels for name, stem in opened.items()}, wanted.split_stereo)
+    return Automatic(opened, mix, rate or most_common_rate(stem.rate for stem in opened.values()))
+
+
+def mixed(report: Report, summed: Automatic, wanted: Wanted, threads: int) -> list[Automatic]:
+    """The stems of an outline, mixed: one session for every mix that is asked for."""
+    if wanted.baseline == "sum":
+        report.note("the stems are summed as they are")
+        return [summed if wanted.as_they_are else _mastered(report, summed, wanted, threads)]
+    with closing(Excerpts()) as excerpts:
+        sounds = recordings(excerpts, summed.stems, summed.rate)
+        if wanted.baseline is None:
+            return _expert(report, summed, sounds, wanted, threads)
+        made = replace(summed, mix=baseline(wanted.baseline, sounds, summed.rate, wanted.seed))
+        report.note(f"mixed as the {wanted.baseline} baseline")
+        return [_mastered(report, made, wanted, threads)]
+
+
+def _expert(
+    report: Report, session: Automatic, sounds: Mapping[str, Any], wanted: Wanted, threads: int
+) -> list[Automatic]:
+    from mixtools.tasks.automix.expert import Expert
+    from mixtools.tasks.automix.variations import taste
+
+    roles = given_roles(wanted.roles, sorted(session.stems))
+    locked, session.impulse_files = _locked(report, session, wanted.lock)
+    with report.stages(LISTENING) as tell, ExitStack() as closing:
+        expert = Expert(
+            sounds,
+            session.rate,
+            roles,
+            threads,
+            lambda share: tell(LISTENING, share),
+            _opener(session, threads, closing),
+        )
+        tastes = [taste(wanted.seed, number) for number in range(1, (wanted.variations or 0) + 1)] or [None]
+        mixes = [expert.mix(taste, wanted.keep_levels, locked) for taste in tastes]
+    _tell(report, expert, mixes)
+    return [
+        _mastered(
+            report,
+            replace(session, mix=found.mix, roles=found.roles, rules=[str(decision) for decision in found.decisions]),
+            wanted,
+            threads,
+        )
+        for found in mixes
+    ]
+
+
+def _tell(report: Report, expert: Expert, mixes: list[Engineered]) -> None:
+    """What the expert made of the stems."""
+    unsure = [name for name, (role, why) in expert.roles.items() if role == "other"]
+    report.note(f"mixed by rules: {count(len(expert.stems), 'stem')}, -v says what was done and why")
+    silent = [name for name, sound in expert.sounds.items() if sound.lufs is None]
+    if silent:
+        report.warn(f"{', '.join(silent)}: silent, or too quiet to have a loudness; left as it is")
+    if unsure := [name for name in unsure if name not in silent]:
+        report.note(f"{', '.join(unsure)}: role unknown; give --role ROLE=STEM for a better place")
+    for number, found in enumerate(mixes, 1):
+        for decision in found.decisions:
+            report.detail(f"mix {number}: {decision}" if len(mixes) > 1 else str(decision))
+
+
+def given_roles(entries: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """The role of every stem that --role speaks of (ROLE=STEM, wildcards too)."""
+    roles: dict[str, str] = {}
+    for entry in entries:
+        role, _, pattern = entry.partition("=")
+        if not pattern:
+            raise ParameterError(f"--role is {entry or 'empty'}; give ROLE=STEM, such as kick={names[0]}")
+        if role not in ROLES:
+            raise ParameterError(f"--role is {entry}, but {role or 'nothing'} is no role; give {nearest(role, ROLES)}")
+        found = [pattern] if pattern in names else fnmatch.filter(names, pattern)
+        if not found:
+            raise ParameterError(
+                f"--role is {entry}, but no stem is called {pattern}; give {nearest(pattern, list(names))}"
+            )
+        for name in found:
+            if roles.get(name, role) != role:
+                raise ParameterError(f"--role makes {name} both {roles[name]} and {role}; give one")
+            roles[name] = role
+    return roles
+
+
+def _locked(report: Report, session: Automatic, lock: str | None) -> tuple[Mix | None, dict[str, Path]]:
+    """The mix file that settles some of the tracks, and its impulse responses."""
+    if lock is None:
+        return None, {}
+    mix, _ = read_mix_file(lock)
+    matched = match_stems(mix, sorted(session.stems), skip_missing=True)
+    for name in matched.missing:
+        report.warn(f"{lock}: {name} is not among the stems; its track is left out")
+    return matched.mix, impulse_files(matched.mix, lock)
+
+
+def _opener(session: Session, threads: int, stack: ExitStack) -> Callable[[Mix], Console]:
+    """Gives consoles for mixes of a session's stems, which are closed with the stack."""
+
+    def open_console(mix: Mix) -> Console:
+        part = replace(session, mix=mix)
+        console = part.console(Report(quiet=True, verbose=False), threads)
+        for source in part.sources:
+            stack.callback(source.close)
+        return console
+
+    return open_console
+
+
+def _mastered(report: Report, session: Automatic, wanted: Wanted, threads: int) -> Automatic:
+    """A session whose mix has its loudness."""
+    target = TARGET_LUFS.default if wanted.target_lufs is None else wanted.target_lufs
+    with report.stages(MEASURING) as tell, ExitStack() as closing:
+        found = mastered(session.mix, _opener(session, threads, closing), target, progress=lambda s: tell(MEASURING, s))
+    plan = found.plan
+    rules = list(session.rules)
+    if plan.unchanged is not None:
+        report.warn(f"the mix has no loudness to bring to {target:g} LUFS: {plan.unchanged}")
+    else:
+        limited = f", limited by up to {plan.limiting_db:.1f} dB" if plan.limiting_db > 0 else ""
+        rules.append(f"master: loudness: {plan.gain_db:+.1f} dB to {target:g} LUFS{limited}")
+        report.detail(rules[-1])
+        if plan.missed_lu > NEAR_LU:
+            report.warn(
+                f"the mix stays {plan.missed_lu:.1f} LU below {target:g} LUFS: more would need over 6 dB of limiting"
+            )
+    by = wanted.baseline or "expert"
+    notes = {"report": {"mixed_by": by} | ({"rules": rules} if rules else {})}
+    return replace(session, mix=replace(found.mix, notes=found.mix.notes | notes), rules=rules)
