@@ -115,9 +115,7 @@ def test_a_tone_is_measured_as_it_is(rate, hz):
     assert not sound.powers[0.45 * rate < BANDS_HZ].any()
     assert sound.character.glide_cents < 1.0 and sound.character.held == 1.0
     assert sound.character.centre_oct == pytest.approx(np.log2(hz / 1000.0), abs=0.1)
-    if hz < 1000.0:
-        assert sound.character.clarity > 0.9
-        assert sound.character.pitch_oct == pytest.approx(np.log2(hz / 100.0), abs=0.02)
+    assert hz > 1000.0 or sound.character.clarity > 0.9
 
 
 def test_a_mono_stem_is_as_loud_as_from_both_loudspeakers():
@@ -190,10 +188,10 @@ def test_character_of_strokes_and_of_what_is_held():
         strokes[at : at + RATE // 8] += rng.standard_normal(RATE // 8) * np.exp(-np.arange(RATE // 8) / (0.01 * RATE))
     hits = heard(0.3 * strokes).character
     assert hits.onsets_per_s == pytest.approx(2.0, abs=0.4)
-    assert hits.rise_ms < 20 and hits.fall_db > 20 and hits.held < 0.5 and hits.flat_db > -6
+    assert hits.fall_db > 20 and hits.held < 0.5 and hits.clarity < 0.3
     swell = tone(220.0, 4.0) * np.minimum(np.linspace(0, 2, 4 * RATE), 1.0)
     held = heard(swell).character
-    assert held.onsets_per_s <= 0.5 and held.held > 0.9 and held.flat_db < -15
+    assert held.onsets_per_s <= 0.5 and held.held > 0.9 and held.clarity > 0.9
     sung = 0.5 * np.sin(
         2 * np.pi * np.cumsum(220.0 * 2 ** (0.5 / 12 * np.sin(2 * np.pi * 5.5 * np.arange(4 * RATE) / RATE))) / RATE
     )

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from fit_truth import residual_db
 
-from mixtools import Curve, Insert, Mix, Track, render, synth_song
+from mixtools import Curve, Insert, Mix, Track, compressor, render, synth_song
 from mixtools.mix import Master
 from mixtools.tasks.fit import Options, fit
+from mixtools.tasks.fit.desk import Playback
+from mixtools.tasks.fit.search import descended
 from mixtools.tasks.recordings import ArrayRecording
 
 RATE = 16000
@@ -107,3 +109,28 @@ def test_what_filters_to_one_side_cannot_explain_is_explained_by_responses_to_bo
     console = fitted(stems, crossed, model="console")
     assert console.report["residual_db"] < -25.0
     assert {track.channel for track in console.mix.tracks} == {"both", "left", "right"}
+
+
+@pytest.mark.parametrize("knee_db", [0.0, 6.0])
+def test_the_search_hears_the_console_s_compressor(knee_db):
+    """A hard knee once gave gains that are no numbers, and the search the end of every range."""
+    key = np.random.default_rng(1).standard_normal((2, 6000)).astype(np.float32) * 0.2
+    settings = {"threshold_db": -30.0, "ratio": 4.0, "attack_ms": 3.0, "release_ms": 60.0, "knee_db": knee_db}
+    playback = object.__new__(Playback)
+    playback.rate, playback.n = RATE, 6000
+    np.testing.assert_allclose(key * playback.gains(key, settings), compressor(key, RATE, **settings), atol=1e-6)
+
+
+def test_the_simplex_finds_what_trades_for_each_other():
+    """Threshold and ratio along a narrow valley."""
+
+    def cost(values):
+        threshold, ratio = values["threshold_db"], values["ratio"]
+        return 1.0 + (threshold * (1.0 - 1.0 / ratio) + 15.0) ** 2 + 0.01 * (threshold + 20.0) ** 2
+
+    ranges = {"threshold_db": (-80.0, 0.0), "ratio": (1.0, 20.0)}
+    found, least = descended({"threshold_db": -6.0, "ratio": 2.0}, cost, ranges)
+    assert found["threshold_db"] == pytest.approx(-20.0, abs=0.5) and found["ratio"] == pytest.approx(4.0, rel=0.1)
+    assert least == pytest.approx(1.0, abs=1e-3)
+    edge, _ = descended({"threshold_db": 0.0, "ratio": 20.0}, lambda v: v["threshold_db"] + v["ratio"], ranges)
+    assert edge["threshold_db"] == -80.0 and edge["ratio"] == pytest.approx(1.0, abs=0.01)

@@ -1,7 +1,7 @@
 """How well stems are recognised by their sound; measures the table it is done by, too.
 
 python tests/bench/roles.py table     prints the table for mixtools/tasks/automix/recognition.py
-python tests/bench/roles.py           tries the table on songs it does not know (or make -C tests bench)
+python tests/bench/roles.py           tries the table on songs it does not know
 
 Real stems under MIXTOOLS_AUDIO/multitrack take part where there are some, by the role their name tells.
 """
@@ -25,7 +25,7 @@ from mixtools.tasks.automix.roles import KIT, ROLES, VOICES, role_named
 from mixtools.tasks.recordings import ArrayRecording
 
 TABLE_SEEDS = range(9000, 9024)
-UNSEEN_SEEDS = range(9100, 9112)
+UNSEEN_SEEDS = range(9300, 9312)
 SECONDS = 16.0
 PROCESSES = 2
 
@@ -56,13 +56,20 @@ KIND_OF_PART = {
 }
 """Parts whose sounds are of one kind; any other part is a kind of its own, and all of a kit together are `kit`."""
 
-LEAST_SPREADS = dict.fromkeys(TRAITS, 0.5) | dict.fromkeys(("sub", "low", "mid", "high", "air", "top"), 3.0)
-LEAST_SPREADS |= {"flat": 3.0, "clear": 1.0, "pitch": 0.6, "fall": 4.0, "held": 1.2, "change": 1.2, "glide": 1.0, "hiss": 1.0}
-"""Added to what was measured (their squares are), as other recordings differ more than those of one synthesiser."""
+LEAST_SPREADS = dict.fromkeys(("sub", "low", "high", "air", "top"), 2.0) | {"centre": 0.35, "clear": 0.7, "glide": 0.7}
+LEAST_SPREADS |= {"onsets": 0.35, "fall": 2.8, "held": 0.8, "change": 0.8}
+"""How far recordings of one role differ at least; what synthesised ones differ by is far less."""
 
-REAL_WEIGHT = 0.6
-REAL_DOUBT = 2.0
-"""Of n real stems in a kind, all together weigh REAL_WEIGHT n / (n + REAL_DOUBT), the synthesised ones the rest."""
+SYNTH_PART = 0.5
+"""Of these spreads, the part that is added to a synthesised kind's own (their squares are)."""
+
+ANYTHING_SPREAD = 1.2
+"""What is like no kind, but not impossible for any sound, is `other`: all kinds together, this much wider."""
+
+RECORDED = "recorded"
+
+WHOLE = "sub", "low", "high", "air", "top", "fall"
+"""Traits in dB, given without decimals."""
 
 CENTRAL = {"kick", "snare", "bass", VOICE}
 EXACT = {*KIT, "bass", "guitar", "keys", "pad", "lead", VOICE}
@@ -97,44 +104,41 @@ def recorded(path: Path) -> list[Heard]:
     sound = listen({path.name: ArrayRecording(x.T)}, rate, [(0, len(x))])[path.name]
     known = role is not None and role not in ("effects", "other") and "synth" not in path.name
     return (
-        [(path.parent.parent.name, path.name, "", table_role(role) if known else "", sound)] if sound.character else []
+        [(path.parent.parent.name, path.name, RECORDED, table_role(role) if known else "", sound)]
+        if sound.character
+        else []
     )
 
 
 def table(synth: list[Heard], real: list[Heard]) -> Kinds:
-    """Centres and spreads per kind; a real stem counts for that kind of its role that it is most like."""
-    traits: dict[str, list[np.ndarray]] = {}
-    roles: dict[str, str] = {}
-    for _, _, kind, role, sound in synth:
-        traits.setdefault(kind, []).append(traits_of(sound.character))
-        roles[kind] = role
-    order = sorted(roles, key=lambda kind: ((*ROLES, VOICE).index(roles[kind]), kind))
-    first = _kinds(order, roles, traits, {})
-    joined: dict[str, list[np.ndarray]] = {}
-    for _, _, _, role, sound in real:
-        if role in roles.values():
-            own = np.where(np.array(first.roles) == role, first.likelihoods(traits_of(sound.character)), -np.inf)
-            joined.setdefault(first.names[int(np.argmax(own))], []).append(traits_of(sound.character))
-    return _kinds(order, roles, traits, joined)
-
-
-def _kinds(order, roles, traits, joined) -> Kinds:
-    floors = np.array([LEAST_SPREADS[name] for name in TRAITS])
-    centres, spreads = [], []
-    for kind in order:
-        x, y = np.array(traits[kind]), np.array(joined.get(kind, np.zeros((0, len(TRAITS)))))
-        share = REAL_WEIGHT * len(y) / (len(y) + REAL_DOUBT)
-        weights = np.concatenate([np.full(len(x), (1.0 - share) / len(x)), np.full(len(y), share / max(len(y), 1))])
-        values = np.concatenate([x, y])
-        centres.append(weights @ values)
-        spreads.append(np.sqrt(weights @ (values - centres[-1]) ** 2 + floors**2))
-    return Kinds(tuple(order), tuple(roles[kind] for kind in order), np.array(centres), np.array(spreads))
+    """Centres and spreads of each kind of synthesised stems, and of the real ones of each role."""
+    least = np.array([LEAST_SPREADS[name] for name in TRAITS])
+    traits: dict[tuple[str, str], list[np.ndarray]] = {}
+    for _, _, kind, role, sound in [*synth, *real]:
+        if role:
+            traits.setdefault((role, kind), []).append(traits_of(sound.character))
+    rows = sorted(traits, key=lambda row: ((*ROLES, VOICE).index(row[0]), row[1]))
+    centres = np.array([np.mean(traits[row], axis=0) for row in rows])
+    parts = np.array([1.0 if kind == RECORDED else SYNTH_PART for _, kind in rows])
+    spreads = np.hypot([np.std(traits[row], axis=0) for row in rows], parts[:, None] * least)
+    around = ANYTHING_SPREAD * np.sqrt(centres.var(axis=0) + (spreads**2).mean(axis=0))
+    return Kinds(
+        (*(kind for _, kind in rows), "anything"),
+        (*(role for role, _ in rows), "other"),
+        np.vstack([centres, centres.mean(axis=0)]),
+        np.vstack([spreads, around]),
+    )
 
 
 def formatted(kinds: Kinds) -> str:
     """The table that `parsed` reads."""
     name, role = (max(map(len, words)) for words in (kinds.names, kinds.roles))
-    cells = np.char.add(np.char.mod("%.1f~", kinds.centres), np.char.mod("%.1f", kinds.spreads))
+    round_ones = np.array([trait in WHOLE for trait in TRAITS])
+    cells = np.where(
+        round_ones,
+        np.char.add(np.char.mod("%.0f~", kinds.centres), np.char.mod("%.0f", np.maximum(kinds.spreads, 1.0))),
+        np.char.add(np.char.mod("%.1f~", kinds.centres), np.char.mod("%.1f", np.maximum(kinds.spreads, 0.1))),
+    )
     width = [max(map(len, column)) for column in cells.T]
     return "\n".join(
         f"{kind:{name}} {its_role:{role}} " + " ".join(f"{c:>{w}}" for c, w in zip(row, width, strict=True))
@@ -169,12 +173,12 @@ def main() -> None:
         with Pool(PROCESSES) as pool:
             synth = [stem for song in pool.map(synthesised, TABLE_SEEDS, chunksize=1) for stem in song]
         print(formatted(table(synth, real)))
+        alone = []
         for left_out in sorted({song for song, *_ in real}):
             kinds = table(synth, [stem for stem in real if stem[0] != left_out])
-            report(
-                f"real, without {left_out}",
-                [(r, told(kinds, s)) for song, _, _, r, s in real if song == left_out and r],
-            )
+            alone += [(role, told(kinds, sound)) for song, _, _, role, sound in real if song == left_out and role]
+        if alone:
+            report("real, each song by the others", alone)
         return
     with Pool(PROCESSES) as pool:
         unseen = [stem for song in pool.map(synthesised, UNSEEN_SEEDS, chunksize=1) for stem in song]

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from scipy.signal import oaconvolve
 
-from mixtools.controls import EFFECTS
 from mixtools.diff.effect import side_by_side
 from mixtools.dsp import graphic_eq, limiter
 from mixtools.dsp.compiled import GRID
-from mixtools.dsp.compressor import MAKEUP, compress, detector, stretches
+from mixtools.dsp.compressor import MAKEUP, Compressor, compress, stretches
 from mixtools.dsp.graphic_eq import usable_bands
 from mixtools.dsp.interpolation import interpolation
 from mixtools.tasks.excerpts import Range
@@ -112,11 +111,10 @@ class Playback:
 
     def gains(self, key: np.ndarray, settings: Mapping[str, float]) -> np.ndarray:
         """What a compressor multiplies (channels, n) with, (n,) float32."""
-        values = EFFECTS["compressor"].defaults | dict(settings)
-        numbers = detector({k: np.array([float(v)]) for k, v in values.items() if k != "lookahead_ms"}, self.rate)
-        out = np.empty((1, self.n), np.float32)
+        numbers, _ = Compressor(self.rate, len(key), **settings).at(self.n)
+        ones, out = np.ones(key.shape, np.float32), np.empty(key.shape, np.float32)
         trail = np.empty(stretches(self.n))
-        compress(key, np.ones((1, self.n), np.float32), out, numbers, 0, numbers[:, MAKEUP], np.zeros(1), trail)
+        compress(key, ones, out, numbers, 0, numbers[:, MAKEUP], np.zeros(1), trail)
         return out[0]
 
     def sides(self, stem: np.ndarray, i: int) -> np.ndarray:

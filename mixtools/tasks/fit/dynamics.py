@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.signal import oaconvolve
+from scipy.signal import oaconvolve, welch
 from torch import Tensor
 
 from mixtools.controls import EFFECTS, Curve
@@ -29,7 +29,7 @@ from mixtools.tasks.fit.desk import COMPRESSOR, LIMITER, Playback
 from mixtools.tasks.fit.desk_descent import DeskDescent
 from mixtools.tasks.fit.estimate import Estimate, Problem, Progress, Strip
 from mixtools.tasks.fit.linear import Linear, possible
-from mixtools.tasks.fit.search import cheapest, pattern_search
+from mixtools.tasks.fit.search import cheapest, descended
 from mixtools.tasks.fit.strips import NEPER, Settings
 from mixtools.tasks.fit.structure import ALIKE, GaussNewton
 from mixtools.tasks.recordings import ArrayRecording
@@ -65,6 +65,8 @@ FRAME = 512
 
 AUTOMATIONS = 4
 """Steps that breakpoints are found in."""
+
+WEIGHT_TAPS = 512
 
 ROUNDS = 3
 MOVES, PRODUCTS = 3, 12
@@ -119,7 +121,7 @@ class Dynamics(Playback):
         else:
             start = {"drive_db": desk.drive_db, **desk.limiter}
         ranges = {"drive_db": (-24.0, 24.0)} | {name: _range("limiter", name) for name in LIMITER}
-        best, least = pattern_search(start, cost, ranges)
+        best, least = descended(start, cost, ranges)
         if desk.limiter is not None or least < (1.0 - WORTH_OF_MASTER) * without:
             desk.drive_db = best.pop("drive_db")
             desk.limiter = best
@@ -133,8 +135,10 @@ class Dynamics(Playback):
         left = self.white(self.unlimited(before) - before * scale)
         for i, (plain, stem) in enumerate(zip(equalised, stems, strict=True)):
             dry, now = self.white(scale * self.sides(plain, i)), self.white(scale * self.sides(stem, i))
-            enough = WORTH * self.energy(left)
-            settings, gained, level = self.search_compressor(plain, dry, left + now, desk.compressors[i], enough)
+            loud = where_loud(now, left)
+            parts = filtered_by(loud, dry), filtered_by(loud, left + now)
+            enough = WORTH * self.energy(filtered_by(loud, left))
+            settings, gained, level = self.search_compressor(plain, *parts, desk.compressors[i], enough)
             if gained > enough:
                 desk.compressors[i] = settings
                 desk.settings.sides[:, i] *= level
@@ -176,27 +180,22 @@ class Dynamics(Playback):
             product, energy = level(values)
             return -(product**2) / energy
 
-        if now is None:
-            peak = 20.0 * math.log10(max(float(np.abs(key).max()), 1e-3))
-            lowest, highest = _range("compressor", "threshold_db")
-            now = cheapest(
-                [
-                    {
-                        "threshold_db": min(max(peak - below, lowest), highest),
-                        "ratio": ratio,
-                        "attack_ms": attack,
-                        "release_ms": release,
-                        "knee_db": KNEE_DB,
-                    }
-                    for below, ratio, attack, release in itertools.product(
-                        BELOW_PEAK_DB, RATIOS, ATTACKS_MS, RELEASES_MS
-                    )
-                ],
-                cost,
-            )
-        best, least = now, cost(now)
+        peak = 20.0 * math.log10(max(float(np.abs(key).max()), 1e-3))
+        lowest, highest = _range("compressor", "threshold_db")
+        grid = [
+            {
+                "threshold_db": min(max(peak - below, lowest), highest),
+                "ratio": ratio,
+                "attack_ms": attack,
+                "release_ms": release,
+                "knee_db": KNEE_DB,
+            }
+            for below, ratio, attack, release in itertools.product(BELOW_PEAK_DB, RATIOS, ATTACKS_MS, RELEASES_MS)
+        ]
+        best = cheapest(grid if now is None else [now, *grid], cost)
+        least = cost(best)
         if -least - steady > PROMISING * enough:
-            best, least = pattern_search(now, cost, {name: _range("compressor", name) for name in COMPRESSOR})
+            best, least = descended(best, cost, {name: _range("compressor", name) for name in COMPRESSOR})
         product, energy = level(best)
         return best, -least - steady, product / energy
 
@@ -336,6 +335,20 @@ class Dynamics(Playback):
         """Names of the rests' responses."""
         entries = [Track(self.problem.strips[i].file, channel) for i, channel, _ in self.desk.rests]
         return response_names(entries)
+
+
+def where_loud(part: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """A filter (taps,) that lets through where a part (2, n) is loud beside what is left: P / (P + L) of their power
+    spectra. A change of the part shows there; elsewhere are only the others."""
+    powers = [welch(x, nperseg=WEIGHT_TAPS, axis=1)[1].sum(0) for x in (part, left)]
+    level = max(float(powers[0].max()), 1e-30)
+    share = powers[0] / (powers[0] + powers[1] + 1e-9 * level)
+    return np.fft.fftshift(np.fft.irfft(share, WEIGHT_TAPS)) * np.hanning(WEIGHT_TAPS)
+
+
+def filtered_by(taps: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """A signal (2, n) through a filter whose delay is taken back."""
+    return oaconvolve(x, taps[None].astype(np.float32), mode="same", axes=1)
 
 
 def _true_peak(x: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Minima without gradients: a grid, and a pattern search from its best place."""
+"""Minima without gradients: a grid, and a simplex from its best place."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from scipy.optimize import minimize
 
 from mixtools.diff.effect import side_by_side
 
@@ -20,8 +21,11 @@ SPANS: dict[str, float] = {
 }
 """The first steps of the search in each number; a negative one is a factor."""
 
-HALVINGS = 3
+STEPS = 50
+"""Places that are tried, times the numbers that are looked for."""
 
+NEAR = 0.01
+"""Where the simplex is this small, in first steps, the search is over."""
 
 Cost = Callable[[Mapping[str, float]], float]
 
@@ -37,21 +41,39 @@ def cheapest(grid: list[dict[str, float]], cost: Cost) -> dict[str, float]:
     return grid[int(np.argmin(costs))]
 
 
-def pattern_search(
-    start: dict[str, float], cost: Cost, ranges: Mapping[str, tuple[float, float]]
+def descended(
+    start: Mapping[str, float], cost: Cost, ranges: Mapping[str, tuple[float, float]]
 ) -> tuple[dict[str, float], float]:
-    """Pattern search: each number in turn up and down while that helps, by steps that halve from round to round."""
-    best, least = dict(start), cost(start)
-    for halving in range(HALVINGS):
-        for name, (low, high) in ranges.items():
-            span = SPANS[name]
-            step = abs(span) ** (0.5**halving) if span < 0 else span * 0.5**halving
-            for sign in (1, -1):
-                while True:
-                    value = best[name] * step**sign if span < 0 else best[name] + sign * step
-                    tried = best | {name: min(max(value, low), high)}
-                    found = cost(tried) if tried != best else math.inf
-                    if found >= least:
-                        break
-                    best, least = tried, found
-    return best, least
+    """The best place that Nelder and Mead's simplex meets from a start, and its cost; numbers stay in their ranges.
+
+    Threshold and ratio trade for each other along a narrow valley, which steps in one number at a time do not follow.
+    """
+    names = list(ranges)
+
+    def steps(name: str, value: float) -> float:
+        span = SPANS[name]
+        return math.log(max(value, 1e-9)) / math.log(-span) if span < 0 else value / span
+
+    def value(name: str, steps: float) -> float:
+        span = SPANS[name]
+        low, high = ranges[name]
+        return float(min(max((-span) ** steps if span < 0 else steps * span, low), high))
+
+    def place(x: np.ndarray) -> dict[str, float]:
+        return {name: value(name, at) for name, at in zip(names, x, strict=True)}
+
+    bounds = [tuple(steps(name, end) for end in ranges[name]) for name in names]
+    first = np.array([steps(name, start[name]) for name in names])
+    simplex = np.stack([first, *(first + row for row in np.eye(len(names)))])
+    for i, (_, high) in enumerate(bounds):
+        if simplex[i + 1, i] > high:
+            simplex[i + 1, i] = first[i] - 1.0
+    scale = max(abs(cost(start)), 1e-30)
+    found = minimize(
+        lambda x: cost(place(x)) / scale,
+        first,
+        method="Nelder-Mead",
+        bounds=bounds,
+        options={"initial_simplex": simplex, "maxfev": STEPS * len(names), "xatol": NEAR, "fatol": 1e-7},
+    )
+    return place(found.x), float(found.fun) * scale

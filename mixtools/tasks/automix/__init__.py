@@ -1,0 +1,1 @@
+"""Mixing by rules and by models."""
