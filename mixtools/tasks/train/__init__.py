@@ -1,0 +1,1 @@
+"""What the learning commands learn from, and how."""
