@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from mixtools import levels
 from mixtools.cli.main import run
 from mixtools.errors import ExitStatus
-from mixtools.files.mixfile import write_mix
+from mixtools.files.mixfile import read_mix, write_mix
 from mixtools.mix import Bus, Insert, Master, Mix, Track
 
 FOLDER = Path(os.environ.get("MIXTOOLS_AUDIO", "/nowhere"))
@@ -71,3 +72,17 @@ def test_the_sum_is_the_exact_sum(song, tmp_path):
             pytest.skip("its stems have several rates")
         total[: len(stem)] += stem
     assert np.array_equal(mixed, total.astype(np.float32))
+
+
+@pytest.mark.parametrize("song", SONGS, ids=[song.name for song in SONGS])
+def test_the_expert_mixes_it_soundly(song, tmp_path, capsys):
+    arguments = ["mix", str(song / "stems"), "-o", str(tmp_path / "mix.wav"), "--write-mix", str(tmp_path / "mix.yaml")]
+    assert run([*arguments, "-q", "--json"]) is ExitStatus.DONE
+    facts = json.loads(capsys.readouterr().out)
+    mixed, rate = soundfile.read(tmp_path / "mix.wav", dtype="float32")
+    heard = levels(mixed.T, rate)
+    assert abs(heard.integrated_lufs + 16.0) <= 0.5 and heard.true_peak_dbtp <= -1.0
+    assert (mixed[:, 0] * mixed[:, 1]).sum() > 0.0
+    for track in read_mix(tmp_path / "mix.yaml").tracks:
+        pans = [insert.controls["pan"] for insert in track.chain if insert.effect == "pan"]
+        assert not pans or facts["roles"][track.file] not in ("kick", "bass", "lead_vocal")

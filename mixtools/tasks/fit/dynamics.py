@@ -67,6 +67,7 @@ AUTOMATIONS = 4
 """Steps that breakpoints are found in."""
 
 WEIGHT_TAPS = 512
+"""Of the filter that a strip is listened to through."""
 
 ROUNDS = 3
 MOVES, PRODUCTS = 3, 12

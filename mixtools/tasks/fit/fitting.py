@@ -187,7 +187,9 @@ class _Fit:
         """Fit the model to a problem's ranges; `keep` hears of everything better on the way."""
         found = self.modelled(problem, stage, keep)
         power = self.check(found, problem.ranges, stage).residual_power
-        found, self.unheard = without_unheard(problem, found, power)
+        found, unheard = without_unheard(problem, found, power)
+        if stage == SOLVING:
+            self.unheard = unheard
         keep(found)
         return found
 
