@@ -674,7 +674,7 @@ def test_ctrl_c(jobs):
     try:
         assert running.stdout.readline().startswith(b"file,time_s,")
         running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=10)
+        _, err = running.communicate(timeout=60)
     finally:
         running.kill()
         running.wait()

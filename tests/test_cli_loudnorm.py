@@ -1006,7 +1006,7 @@ def test_ctrl_c_leaves_nothing_half_done(names, jobs, told):
             assert running.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=10)
+        out, err = running.communicate(timeout=60)
     finally:
         running.kill()
         running.wait()

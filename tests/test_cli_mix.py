@@ -869,7 +869,7 @@ def test_ctrl_c_leaves_nothing(stems, room, threads):
             assert running.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=10)
+        out, err = running.communicate(timeout=60)
     finally:
         running.kill()
         running.wait()
