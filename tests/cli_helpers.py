@@ -142,7 +142,7 @@ def assert_unchanged(before: dict[str, bytes | str | None]) -> None:
 
 def summing(of: str, arguments: tuple[str | Path, ...]) -> tuple[str | Path, ...]:
     """The same arguments, and that the stems are summed where no mix file says how to mix them."""
-    named = any(str(argument) in ("-p", "--mix-file", "--baseline", "--expert") for argument in arguments)
+    named = any(str(argument) in ("-p", "--mix-file", "--baseline", "--expert", "--model") for argument in arguments)
     return arguments if of != "mix" or named else (*arguments, *SUM)
 
 

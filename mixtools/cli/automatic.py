@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from mixtools.cli.recordings import recordings
 from mixtools.cli.rendering import Session, impulse_files, opened_stems, read_mix_file
 from mixtools.cli.report import Report, count
+from mixtools.controls import shown
 from mixtools.dsp.console import Console
 from mixtools.errors import ParameterError, nearest
 from mixtools.files.excerpts import Excerpts
-from mixtools.mix import Mix
+from mixtools.mix import Insert, Mix
 from mixtools.tasks.automix.baselines import baseline
 from mixtools.tasks.automix.mastering import mastered
 from mixtools.tasks.automix.options import TARGET_LUFS
@@ -34,9 +35,10 @@ NEAR_LU = 0.5
 
 @dataclass(frozen=True)
 class Wanted:
-    """What kind of mix is asked for; no baseline is the expert."""
+    """What kind of mix is asked for; no baseline and no model is the expert."""
 
     baseline: str | None = None
+    model: str | None = None
     target_lufs: float | None = None
     keep_levels: bool = False
     roles: Sequence[str] = ()
@@ -75,6 +77,8 @@ def mixed(report: Report, summed: Automatic, wanted: Wanted, threads: int) -> li
         return [summed if wanted.as_they_are else _mastered(report, summed, wanted, threads)]
     with closing(Excerpts()) as excerpts:
         sounds = recordings(excerpts, summed.stems, summed.rate)
+        if wanted.model is not None:
+            return [_by_model(report, summed, sounds, wanted, threads)]
         if wanted.baseline is None:
             return _expert(report, summed, sounds, wanted, threads)
         made = replace(summed, mix=baseline(wanted.baseline, sounds, summed.rate, wanted.seed))
@@ -125,6 +129,31 @@ def _tell(report: Report, expert: Expert, mixes: list[Engineered]) -> None:
     for number, found in enumerate(mixes, 1):
         for decision in found.decisions:
             report.detail(f"mix {number}: {decision}" if len(mixes) > 1 else str(decision))
+
+
+def _by_model(report: Report, session: Automatic, sounds: Mapping[str, Any], wanted: Wanted, threads: int) -> Automatic:
+    from mixtools.cli.training import torch_threads
+    from mixtools.files.models import open_model
+    from mixtools.tasks.automix.model import Model
+
+    tensors, about = open_model(wanted.model, "mix")
+    model = Model.load(tensors, about, wanted.model)
+    spec = model.net.spec
+    report.note(f"mixed by {wanted.model}: {count(len(sounds), 'stem')}, -v says what was set")
+    report.detail(f"{wanted.model}: dmc-{spec.kind} with the encoder {spec.encoder}, trained at {model.net.rate} Hz")
+    # In the order of their names, and by one thread: sums round alike in whatever order stems are listed.
+    ordered = {name: sounds[name] for name in sorted(sounds)}
+    with report.stages(LISTENING) as tell, torch_threads(1):
+        mix = model.mix(ordered, session.rate, progress=lambda share: tell(LISTENING, share))
+    for track in mix.tracks:
+        report.detail(f"{track.file}: {'; '.join(map(_said, track.chain))}")
+    return _mastered(report, replace(session, mix=mix, others=[Path(wanted.model)]), wanted, threads)
+
+
+def _said(insert: Insert) -> str:
+    """What an effect is set to, on a line."""
+    values = (f"{name} {shown(value)}" for name, value in insert.controls.items())
+    return f"{insert.effect} {', '.join(values)}"
 
 
 def given_roles(entries: Sequence[str], names: Sequence[str]) -> dict[str, str]:
@@ -189,6 +218,6 @@ def _mastered(report: Report, session: Automatic, wanted: Wanted, threads: int) 
             report.warn(
                 f"the mix stays {plan.missed_lu:.1f} LU below {target:g} LUFS: more would need over 6 dB of limiting"
             )
-    by = wanted.baseline or "expert"
+    by = f"model {Path(wanted.model).name}" if wanted.model else wanted.baseline or "expert"
     notes = {"report": {"mixed_by": by} | ({"rules": rules} if rules else {})}
     return replace(session, mix=replace(found.mix, notes=found.mix.notes | notes), rules=rules)

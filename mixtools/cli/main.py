@@ -18,6 +18,7 @@ from mixtools.cli.fit import fit
 from mixtools.cli.loudnorm import loudnorm
 from mixtools.cli.mix import mix
 from mixtools.cli.report import say
+from mixtools.cli.train import train
 from mixtools.errors import ExitStatus, MixtoolsError
 
 PROGRAM = "mixtools"
@@ -33,6 +34,7 @@ app.command()(fit)
 app.command()(mix)
 app.command()(features)
 app.command()(loudnorm)
+app.add_typer(train, name="train")
 
 _UsageError, _ClickException = typer.BadParameter.__mro__[1:3]
 

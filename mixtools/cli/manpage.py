@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from mixtools import __version__
 from mixtools.cli.main import app
 from mixtools.controls import CHANNEL, EFFECTS, OFFSET_MS, SEND, Control, shown
 from mixtools.errors import ExitStatus
+from mixtools.files.corpora import LAYOUTS
+from mixtools.files.corpora.corpus import SONGS
 from mixtools.measure.audio_features import AF_TERMS
 from mixtools.measure.catalogue import GROUPS, TABLE2, Feature
 from mixtools.measure.distance import ALIGNED
 from mixtools.measure.targets import TARGETS
 from mixtools.presets import PRESETS, BelowNyquist, Slot, Strip
 from mixtools.tasks.automix.rules import MANNERS, RULES
+from mixtools.tasks.train.families import FAMILIES, TRAINED
 
 
 def roff(text: str) -> str:
@@ -89,6 +93,20 @@ def exit_status() -> str:
     return "\n".join(tagged(str(int(status)), status.meaning) for status in ExitStatus)
 
 
+def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command with its whole name; of a group of commands, those in it."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{before}{name} ")
+        else:
+            yield before + name, command
+
+
+def manual(name: str) -> str:
+    """What a command's page is called."""
+    return f"mixtools-{name.replace(' ', '-')}"
+
+
 def command_page(name: str, command: Any) -> str:
     """The page of one command; its examples stand in the module that declares it."""
     module = inspect.getmodule(inspect.unwrap(command.callback))
@@ -97,7 +115,7 @@ def command_page(name: str, command: Any) -> str:
     usage = " ".join(p.metavar for p in command.params if p.param_type_name == "argument")
     examples = "\n".join(f"{paragraphs(what)}\n{code(line)}\n.PP" for what, line in module.EXAMPLES)
     return page(
-        f"mixtools-{name}",
+        manual(name),
         1,
         summary.rstrip("."),
         {
@@ -115,11 +133,12 @@ def command_page(name: str, command: Any) -> str:
 
 def top_page(group: Any) -> str:
     """The page of the program itself."""
-    commands = "\n".join(
+    listed = "\n".join(
         tagged(f"mixtools {name}", inspect.cleandoc(command.callback.__doc__).split("\n\n")[0])
-        for name, command in group.commands.items()
+        for name, command in commands(group)
     )
-    see = ", ".join([*(f"\\fBmixtools\\-{name}\\fR(1)" for name in group.commands), "\\fBmixtools\\-mixfile\\fR(5)"])
+    pages = [*(f"\\fB{roff(manual(name))}\\fR(1)" for name, _ in commands(group)), "\\fBmixtools\\-mixfile\\fR(5)"]
+    see = ", ".join(pages)
     return page(
         "mixtools",
         1,
@@ -127,7 +146,7 @@ def top_page(group: Any) -> str:
         {
             "SYNOPSIS": "\\fBmixtools\\fR [\\fIOPTIONS\\fR] \\fICOMMAND\\fR [\\fIARGUMENTS\\fR]",
             "DESCRIPTION": paragraphs(_TOP),
-            "COMMANDS": commands,
+            "COMMANDS": listed,
             "OPTIONS": options(group),
             "EXIT STATUS": exit_status(),
             "ENVIRONMENT": tagged(
@@ -260,6 +279,28 @@ def target_table() -> str:
     return table(["preset", "LUFS", "dBTP", "who asks for it"], rows, "l l l lx")
 
 
+def song_layouts() -> str:
+    """How a corpus of songs may lie in its folder."""
+    rows = [[layout.name, layout.looks] for layout in LAYOUTS if layout.kind is SONGS]
+    return "\n".join([paragraphs(_LAYOUTS), ".PP", table(["layout", "what it looks like"], rows, "l lx")])
+
+
+def mixing_families() -> str:
+    """Who mixes songs that have no mix."""
+    rows = [[name, "yes" if name in TRAINED else "", family.help] for name, family in FAMILIES.items()]
+    return "\n".join([paragraphs(_FAMILIES), ".PP", table(["family", "unless given", "how it mixes"], rows, "l l lx")])
+
+
+_LAYOUTS = """
+The first of these that is found in CORPUS is taken, unless --layout names one.
+"""
+
+_FAMILIES = """
+The families that are left out without --family are for measuring: a model that does well on mixes by rules that it was
+not trained on has learned to mix.
+"""
+
+
 def expert_rules() -> str:
     """What the expert goes by, with sources, and how it treats each role."""
     parts = [paragraphs(_RULES), *(tagged(name, f"{rule.text} Source: {rule.source}.") for name, rule in RULES.items())]
@@ -355,6 +396,7 @@ _MORE = {
     "fit": {"EQUATIONS": fit_equations},
     "features": {"FEATURES": feature_lists, "COMPARISON": comparison_lists},
     "loudnorm": {"PRESETS": target_table},
+    "train mix": {"LAYOUTS": song_layouts, "FAMILIES": mixing_families},
 }
 """Sections that only some commands' pages have."""
 
@@ -445,7 +487,7 @@ def mixfile_page() -> str:
 def pages() -> dict[str, str]:
     """Every page by its file name."""
     group = typer.main.get_command(app)
-    written = {f"mixtools-{name}.1": command_page(name, command) for name, command in group.commands.items()}
+    written = {f"{manual(name)}.1": command_page(name, command) for name, command in commands(group)}
     return {"mixtools.1": top_page(group), "mixtools-mixfile.5": mixfile_page()} | written
 
 

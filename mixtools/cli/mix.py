@@ -28,7 +28,8 @@ lead_vocal, guitar, ...) by its name or, where that says nothing, by its sound; 
 compression, place and reverb, and stems that mask more important ones give way to them. The rules, their sources and
 their numbers are listed below; -v says which did what, and --write-mix writes a mix file to go on from. --lock keeps
 the tracks that a mix file settles already, and mixes the others around them. --baseline gives the mixes that research
-compares with.
+compares with. --model mixes with a network that `mixtools train mix` trained: it listens to 40 seconds in which stems
+are loud, and sets fader and pan of every stem, or its whole channel; the mix file has what it set.
 
 The session's rate is --rate, else the mix file's sample_rate, else the stems' most common rate; what differs is
 resampled, and said so. The mix is as long as the longest stem, and goes on until the tail of its effects has
@@ -125,7 +126,7 @@ def mix(
         ),
     ] = None,
     expert: Annotated[
-        bool, typer.Option("--expert", help="Mix by rules; so it is without a mix file, unless --baseline is given.")
+        bool, typer.Option("--expert", help="Mix by rules; so it is without a mix file, --baseline or --model.")
     ] = False,
     baseline: Annotated[
         str | None,
@@ -134,6 +135,15 @@ def mix(
             metavar="|".join(BASELINES),
             parser=options.word("--baseline", BASELINES),
             help="Mix without any skill: the stems as they are, in mono, at random, or all equally loud.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME|FILE",
+            help="Mix with a trained model: one that comes with mixtools, or what `mixtools train mix` wrote.",
             show_default=False,
         ),
     ] = None,
@@ -197,7 +207,7 @@ def mix(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Mix stems: as a mix file says, or by rules where there is none."""
+    """Mix stems: as a mix file says, or by rules or a model where there is none."""
     report = Report(quiet, verbose)
     began = time.perf_counter()
     workers = options.thread_count(threads)
@@ -217,6 +227,7 @@ def mix(
     asked = {
         "--expert": expert,
         "--baseline": baseline,
+        "--model": model is not None,
         "--target-lufs": target_lufs is not None,
         "--keep-levels": keep_levels,
         "--role": role,
@@ -224,7 +235,7 @@ def mix(
         "--lock": lock,
         "--split-stereo": split_stereo,
     }
-    _check_automatic({name for name, value in asked.items() if value}, mix_file, baseline)
+    _check_automatic({name for name, value in asked.items() if value}, mix_file, baseline, model)
     if variations is not None and options.STDIO in (output, write_mix):
         raise ParameterError("--variations writes numbered files; give -o and --write-mix names")
 
@@ -238,7 +249,7 @@ def mix(
         if mix_file is not None:
             sessions = [load(report, stems, mix_file, map_ or [], missing == "skip", rate, assets)]
         else:
-            wanted = Wanted(baseline, target_lufs, keep_levels, role or (), variations, lock, seed, split_stereo)
+            wanted = Wanted(baseline, model, target_lufs, keep_levels, role or (), variations, lock, seed, split_stereo)
             summed = outline(report, stems, wanted, rate)
             if not wanted.as_they_are:
                 silent = Report(quiet=True, verbose=False)
@@ -262,15 +273,19 @@ def mix(
         write_json([facts | {"seconds_taken": took} for facts in told], single=variations is None)
 
 
-def _check_automatic(asked: set[str], mix_file: str | None, baseline: str | None) -> None:
+def _check_automatic(asked: set[str], mix_file: str | None, baseline: str | None, model: str | None) -> None:
     """Refuse options that have no part in what is done."""
     name = min(asked, default=None)
     if mix_file is not None and name is not None:
         raise ParameterError(f"{name} is for mixes without a mix file; give it, or -p")
-    if baseline is not None and (name := min(asked & EXPERTS, default=None)):
-        raise ParameterError(f"{name} is for the expert's mixes; give it, or --baseline")
+    if baseline is not None and model is not None:
+        raise ParameterError("--baseline and --model both say how to mix; give one")
+    other = "--model" if model is not None else "--baseline"
+    if (baseline, model) != (None, None) and (name := min(asked & EXPERTS, default=None)):
+        raise ParameterError(f"{name} is for the expert's mixes; give it, or {other}")
     if "--split-stereo" in asked and baseline != "sum":
-        raise ParameterError("--split-stereo is for --baseline sum; the expert treats a stereo stem as one")
+        mixer = "the expert" if model is None else "a model"
+        raise ParameterError(f"--split-stereo is for --baseline sum; {mixer} treats a stereo stem as one")
 
 
 def _numbered(outputs: Outputs, number: int) -> Outputs:

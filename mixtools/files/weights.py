@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
 LARGEST_BYTES = 4 << 30
 """Of a file, and of all tensors that come from it."""
 
+LARGEST_HEADER_BYTES = 1 << 20
+"""Of a model, whose tensors are counted in hundreds."""
+
+ABOUT = "mixtools"
+"""Where a model says in its header what it is, as JSON."""
+
 _GIVE = "give a safetensors file or a PyTorch checkpoint of tensors by name"
+_GIVE_MODEL = "give a model that `mixtools train` wrote"
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
 
@@ -41,42 +49,87 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
     return _checked(_read_safetensors(path), path)
 
 
-def packed(tensors: Mapping[str, Tensor]) -> bytes:
-    """The content of a safetensors file with these tensors; what shares memory is written each for itself."""
+def read_model(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and what they are about, from a file whose content `packed` made of both."""
+    if not _is_safetensors(_start_of(path, _GIVE_MODEL)):
+        raise ParameterError(f"{path} is no model; {_GIVE_MODEL}")
+    about = _about(path)
+    return _checked(_read_safetensors(path, _GIVE_MODEL), path), about
+
+
+def says_what_it_is(path: str | Path) -> bool:
+    """Whether a file of weights is a model of `packed`, and no other weights."""
+    if not _is_safetensors(_start_of(path)):
+        return False
+    try:
+        _about(path)
+    except ParameterError:
+        return False
+    return True
+
+
+def packed(tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> bytes:
+    """The content of a safetensors file with these tensors, and with what they are about, plain data, in its header.
+
+    What shares memory is written each for itself.
+    """
     from safetensors.torch import save
 
-    return save({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()})
+    own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    return save(own, None if about is None else {ABOUT: json.dumps(about, allow_nan=False)})
+
+
+def _about(path: str | Path) -> dict[str, Any]:
+    """What the header of a safetensors file says the model is."""
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > LARGEST_HEADER_BYTES:
+                raise ParameterError(
+                    f"{path}: its header is {size} bytes; {_GIVE_MODEL}, with at most {LARGEST_HEADER_BYTES}"
+                )
+            header = json.loads(file.read(size))
+        given = header.get("__metadata__")
+        text = given.get(ABOUT) if isinstance(given, dict) else None
+        about = None if text is None else json.loads(text)
+    except OSError as error:
+        raise ParameterError(f"{path} cannot be read: {error.strerror}; {_GIVE_MODEL}") from None
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ParameterError(f"{path} is damaged, its header is no JSON; {_GIVE_MODEL}") from None
+    if not isinstance(about, dict):
+        raise ParameterError(f"{path} holds weights, and does not say what of; {_GIVE_MODEL}")
+    return about
 
 
 def _is_safetensors(start: bytes) -> bool:
     return start[8:9] == b"{"
 
 
-def _start_of(path: str | Path) -> bytes:
+def _start_of(path: str | Path, give: str = _GIVE) -> bytes:
     try:
         size = Path(path).stat().st_size
         if Path(path).is_dir():
-            raise ParameterError(f"{path} is a folder; {_GIVE}")
+            raise ParameterError(f"{path} is a folder; {give}")
         if not Path(path).is_file():
-            raise ParameterError(f"{path} is no regular file; {_GIVE}")
+            raise ParameterError(f"{path} is no regular file; {give}")
         if size > LARGEST_BYTES:
-            raise ParameterError(f"{path} is {size} bytes; {_GIVE} of at most {LARGEST_BYTES}")
+            raise ParameterError(f"{path} is {size} bytes; {give} of at most {LARGEST_BYTES}")
         with open(path, "rb") as file:
             return file.read(9)
     except FileNotFoundError:
-        raise ParameterError(f"{path} does not exist; {_GIVE}") from None
+        raise ParameterError(f"{path} does not exist; {give}") from None
     except OSError as error:
-        raise ParameterError(f"{path} cannot be read: {error.strerror}; {_GIVE}") from None
+        raise ParameterError(f"{path} cannot be read: {error.strerror}; {give}") from None
 
 
-def _read_safetensors(path: str | Path) -> dict[str, Tensor]:
+def _read_safetensors(path: str | Path, give: str = _GIVE) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ParameterError(f"{path} is damaged or no safetensors file; {_GIVE}") from error
+        raise ParameterError(f"{path} is damaged or no safetensors file; {give}") from error
 
 
 def _read_checkpoint(path: str | Path) -> Any:
