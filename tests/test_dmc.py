@@ -379,6 +379,16 @@ def test_the_loss_of_the_target_itself_and_of_silence_has_finite_slopes():
     assert torch.isfinite(mix.grad).all()
 
 
+def test_a_mono_target_does_not_drown_the_others():
+    rng = np.random.default_rng(3)
+    mono = torch.from_numpy(np.repeat(rng.standard_normal((1, 1, 8000)), 2, axis=1) * 0.1).float()
+    wide = torch.from_numpy(rng.standard_normal((1, 2, 8000)) * 0.1).float()
+    assert float(stereo_distance(mono, mono)) == pytest.approx(0.0, abs=1e-6)
+    assert 1.0 < float(stereo_distance(wide, mono)) < 60.0
+    nearer, further = (float(stereo_distance(mono + level * wide, mono)) for level in (0.01, 0.1))
+    assert nearer < further
+
+
 def test_mixes_are_brought_to_the_targets_loudness(target):
     x = torch.from_numpy(target)[None]
     noise = 0.01 * torch.randn(1, 2, x.shape[-1], generator=torch.Generator().manual_seed(0))

@@ -19,6 +19,11 @@ from mixtools.measure.distance import LOWEST_MAGNITUDE, MR_STFT
 from mixtools.measure.frames import hann
 
 
+LEAST_DIFFERENCE = 1e-3
+"""The energy of L - R that counts at least, relative to that of L + R: beside a mono target's, which has none, every
+difference would be endless, and drown all other songs."""
+
+
 def stereo_distance(mixes: Tensor, targets: Tensor, stride: int = 1) -> Tensor:
     """Mean over songs of the sum/difference MR-STFT distance of mixes (songs, 2, n), with gradients by the mixes.
 
@@ -35,7 +40,7 @@ def _sides(x: Tensor) -> Tensor:
 
 
 class _Distance(torch.autograd.Function):
-    """The mean of one resolution's distances between signals (items, n)."""
+    """The mean of one resolution's distances between signals (items, n), the sums before the differences."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, resolution: Resolution) -> Tensor:
@@ -47,6 +52,8 @@ class _Distance(torch.autograd.Function):
         p.clip_(min=LOWEST_MAGNITUDE)
         logs = torch.log(p / q)
         energy = q.square().sum(dim=(-2, -1))
+        sums = energy[: len(energy) // 2]
+        energy = torch.maximum(energy, torch.cat([torch.zeros_like(sums), LEAST_DIFFERENCE * sums]))
         difference = q.neg_().add_(p)
         error = difference.square().sum(dim=(-2, -1))
         distance = root(error / energy).mean() + logs.abs().mean()
