@@ -18,7 +18,6 @@ from mixtools.measure.arrays import Resolution, root
 from mixtools.measure.distance import LOWEST_MAGNITUDE, MR_STFT
 from mixtools.measure.frames import hann
 
-
 LEAST_DIFFERENCE = 1e-3
 """The energy of L - R that counts at least, relative to that of L + R: beside a mono target's, which has none, every
 difference would be endless, and drown all other songs."""
