@@ -21,10 +21,10 @@ SPANS: dict[str, float] = {
 }
 """The first steps of the search in each number; a negative one is a factor."""
 
-STEPS = 30
+STEPS = 50
 """Places that are tried, times the numbers that are looked for."""
 
-NEAR = 0.05
+NEAR = 0.01
 """Where the simplex is this small, in first steps, the search is over."""
 
 Cost = Callable[[Mapping[str, float]], float]
@@ -74,6 +74,6 @@ def descended(
         first,
         method="Nelder-Mead",
         bounds=bounds,
-        options={"initial_simplex": simplex, "maxfev": STEPS * len(names), "xatol": NEAR, "fatol": 1e-5},
+        options={"initial_simplex": simplex, "maxfev": STEPS * len(names), "xatol": NEAR, "fatol": 1e-7},
     )
     return place(found.x), float(found.fun) * scale
