@@ -23,7 +23,7 @@ from mixtools.files.writing import write_audio
 from mixtools.measure.distance import sum_difference_mr_stft
 from mixtools.measure.loudness import LoudnessMeter
 from mixtools.nets import dmc
-from mixtools.nets.dmc import Controller, MixingConsole, Songs, Spec, balanced_loudness, patches_of, processed
+from mixtools.nets.dmc import LEVELS, Controller, MixingConsole, Songs, Spec, balanced_loudness, patches_of, processed
 from mixtools.nets.restoring import load_weights
 from mixtools.nets.training import Training
 from mixtools.nets.vggish import VGGish
@@ -46,6 +46,7 @@ from mixtools.tasks.train.mix import (
     nearness,
     new_console,
     papers_training,
+    roughly_balanced,
     sound_of,
     train_mixer,
 )
@@ -91,12 +92,12 @@ def batch(*songs: dict[str, np.ndarray], target: np.ndarray | None = None) -> So
 
 def units_of(net: MixingConsole, songs: Songs) -> torch.Tensor:
     with torch.no_grad():
-        return net.controller(songs.patches, songs.present)
+        return net.controller(songs.patches, songs.present, songs.levels_db)
 
 
 def reordered(songs: Songs, order: list[int]) -> Songs:
     return songs._replace(
-        **{name: getattr(songs, name)[:, order] for name in ("stems", "stereo", "present", "patches")}
+        **{name: getattr(songs, name)[:, order] for name in ("stems", "stereo", "present", "patches", "levels_db")}
     )
 
 
@@ -130,7 +131,7 @@ def test_silence_and_absence_give_numbers(stems, kind, training):
     net = console(kind).train(training)
     for songs in (batch(silent), batch(one_silent, dict(list(stems.items())[:1]))):
         mixes = net(songs)
-        loss_of(RATE, True)(net, songs._replace(target=torch.randn_like(mixes))).backward()
+        loss_of(RATE, "told")(net, songs._replace(target=torch.randn_like(mixes))).backward()
         assert torch.isfinite(mixes).all()
         for parameter in net.parameters():
             assert parameter.grad is None or torch.isfinite(parameter.grad).all()
@@ -198,14 +199,14 @@ def test_polarity_and_room_are_heard_hard_and_learned_soft():
 
 
 @pytest.mark.parametrize("kind", ["basic", "full"])
-@pytest.mark.parametrize("levelled", [True, False])
-def test_the_mix_of_a_model_sounds_as_its_own_console(stems, kind, levelled):
-    net = console(kind, levelled=levelled)
+@pytest.mark.parametrize("levels", LEVELS)
+def test_the_mix_of_a_model_sounds_as_its_own_console(stems, kind, levels):
+    net = console(kind, levels=levels)
     model = Model(net)
     recordings = {name: ArrayRecording(audio) for name, audio in stems.items()}
     frames = 4 * RATE
     mix = model.mix(recordings, RATE, [(0, frames)], even=False)
-    heard = collated([lesson(stems, np.zeros((2, frames), np.float32), Data(4.0, RATE, levelled=levelled))])
+    heard = collated([lesson(stems, np.zeros((2, frames), np.float32), Data(4.0, RATE, levels=levels))])
     with torch.no_grad():
         expected = net(heard)[0].numpy()
     assert error_db(render(mix, stems, RATE, end=frames), expected) < -60
@@ -233,7 +234,7 @@ def test_a_model_mixes_whatever_it_is_given(stems):
 
 @pytest.mark.parametrize("kind", ["basic", "full"])
 def test_both_sides_are_about_as_loud(stems, kind):
-    net = console(kind)
+    net = console(kind, levels="same")
     with torch.no_grad():
         net.controller.post_processor[-1].bias[-1] = -1.5
     model = Model(net)
@@ -253,11 +254,36 @@ def test_both_sides_are_about_as_loud(stems, kind):
 
 
 def test_levelled_stems_make_the_same_mix_however_they_were_recorded(stems):
-    model = Model(console())
+    model = Model(console(levels="same"))
     quiet = {name: audio * np.float32(10.0 ** (-0.1 * i)) for i, (name, audio) in enumerate(stems.items())}
     mixes = [model.mix({n: ArrayRecording(a) for n, a in given.items()}, RATE) for given in (stems, quiet)]
     a, b = (render(mix, given, RATE) for mix, given in zip(mixes, (stems, quiet), strict=True))
     assert error_db(a, b) < -40
+
+
+def test_a_network_that_is_told_hears_how_loud_stems_were_against_each_other_and_nothing_else(stems):
+    model = Model(console(levels="told"))
+    loudest = min(stems)
+
+    def units(gains_db):
+        heard = {name: audio * np.float32(10.0 ** (gains_db.get(name, 0.0) / 20.0)) for name, audio in stems.items()}
+        return units_of(model.net, batch(heard))
+
+    plain = units({})
+    assert torch.allclose(units(dict.fromkeys(stems, -6.0)), plain, atol=1e-4)
+    assert not torch.allclose(units({loudest: -6.0}), plain, atol=1e-3)
+
+
+def test_roughly_balanced_stems_are_near_their_mix(stems, song):
+    mix = mixed_by(FAMILIES["balanced"], stems, song.roles, RATE, 1, families.DRY)
+    faders_db = {track.file: track.chain[0].controls["gain_db"] for track in mix.tracks}
+    careless = []
+    for seed in range(40):
+        found = roughly_balanced(stems, mix, np.random.default_rng(seed))
+        off_db = [20 * np.log10(np.abs(found[n]).max() / np.abs(stems[n]).max()) - faders_db[n] for n in stems]
+        careless.append(np.std(off_db))
+    assert 1.0 < np.mean(careless) < 5.0
+    assert max(careless) < 12.0
 
 
 def test_weights_come_back_and_others_are_refused(tmp_path, stems):
@@ -475,8 +501,8 @@ def test_a_training_is_resumed_as_if_it_had_not_ended(tmp_path):
     load_weights(MixingConsole(spec, RATE), weights, "best")
     with open(tmp_path / "whole" / "log.csv", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 4
-    with pytest.raises(ParameterError, match="levelled"):
-        net = new_console(Spec(levelled=False), RATE)
+    with pytest.raises(ParameterError, match="levels"):
+        net = new_console(Spec(levels="raw"), RATE)
         train_mixer(net, lessons, held_out, Training(1), TrainingFolder(tmp_path / "other"), batch=2)
 
 
@@ -487,7 +513,7 @@ def test_it_learns_a_balance(stems, song):
     wanted = at_loudness(render(mix, stems, RATE, end=4 * RATE), RATE)
     songs = collated([lesson(stems, wanted, Data(4.0, RATE))])
     net = MixingConsole(Spec(width=64, dropout=0.0), RATE)
-    loss = loss_of(RATE, True)
+    loss = loss_of(RATE, "told")
     optimiser = torch.optim.Adam(net.parameters(), 2e-3)
     first = None
     for _ in range(40):
@@ -538,12 +564,12 @@ def test_the_direct_mixer_has_the_size_of_the_papers_and_a_fixed_number_of_input
     assert net(songs).shape == (1, 2, 4 * RATE)
     with pytest.raises(ParameterError, match="a song has 8 stems; give at most 4"):
         DirectMixer(4, channels=2)(songs)
-    loss_of(RATE, True)(net, songs._replace(target=torch.randn(1, 2, 4 * RATE))).backward()
+    loss_of(RATE, "told")(net, songs._replace(target=torch.randn(1, 2, 4 * RATE))).backward()
     assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
 
 
 def test_the_direct_mixer_is_trained_and_measured_as_the_console_is(tmp_path, stems, target):
-    data = Data(1.0, RATE, most_stems=8)
+    data = Data(1.0, RATE, most_stems=8, levels="same")
     lessons = Lessons(open_corpus("synth:5"), data, 2)
     config = Training(2, validate_every=1, save_every=1)
     net = DirectMixer(8, channels=2)
@@ -563,7 +589,7 @@ def test_real_songs_are_learned_from_and_mixed(kind):
     lessons = Lessons(open_corpus(AUDIO / "multitrack"), data, 2)
     torch.manual_seed(0)
     net = MixingConsole(Spec(kind=kind, width=32), 44100)
-    loss_of(44100, True)(net, collated([lessons[0], lessons[1]])).backward()
+    loss_of(44100, "told")(net, collated([lessons[0], lessons[1]])).backward()
     assert all(torch.isfinite(p.grad).all() for p in net.parameters())
     model = Model(net)
     for number in range(2):

@@ -11,6 +11,7 @@ import typer
 from mixtools.cli import options, training
 from mixtools.cli.report import Report, count
 from mixtools.cli.tables import write_json
+from mixtools.controls import Control
 from mixtools.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ KINDS = {"dmc-basic": "basic", "dmc-full": "full"}
 """Models by name, and what `nets.dmc` calls them."""
 
 ENCODERS = "small", "vggish"
+LEVELS = "same", "told", "raw"
 
 DESCRIPTION = """
 The model is a differentiable mixing console (Steinmetz et al. 2021): a network listens to all stems and sets fader and
@@ -45,7 +47,7 @@ EXAMPLES = (
     ),
     (
         "See what would be learned from, with the papers' settings:",
-        "mixtools train mix synth:7 --kind dmc-full --encoder vggish --raw-levels -o full --dry-run",
+        "mixtools train mix synth:7 --kind dmc-full --encoder vggish --levels raw -o full --dry-run",
     ),
     (
         "Train, and later train on:",
@@ -98,10 +100,24 @@ def mix(
         ),
     ] = None,
     width: Annotated[int, training.whole_option("--width", "Width of the hidden layers.", 1, 16384)] = "2048",
-    raw_levels: Annotated[
-        bool,
-        typer.Option("--raw-levels", help="Leave stems at their levels, as the papers do, and not at one loudness."),
-    ] = False,
+    levels: Annotated[
+        str,
+        typer.Option(
+            "--levels",
+            metavar="|".join(LEVELS),
+            parser=options.word("--levels", LEVELS),
+            help="Stems at one loudness, the same and telling how loud each was, or as they are (the papers).",
+        ),
+    ] = "told",
+    balanced: Annotated[
+        float,
+        typer.Option(
+            "--balanced",
+            metavar="SHARE",
+            parser=options.number(Control("--balanced", "", None, 0.0, 1.0)),
+            help="Of the songs without a mix, those whose stems come roughly as loud as they are in it.",
+        ),
+    ] = "0.5",
     steps: training.Steps = "10000",
     batch: Annotated[
         int | None,
@@ -171,14 +187,15 @@ def mix(
 
     short = KINDS[kind]
     batch = batch or BATCH[short]
-    spec = Spec(short, encoder, width, levelled=not raw_levels)
+    spec = Spec(short, encoder, width, levels=levels)
     data = Data(
         seconds,
         rate,
         stems or MOST_STEMS[short],
         tuple(family or TRAINED),
         DRY if short == "basic" else EFFECTS,
-        not raw_levels,
+        levels,
+        balanced,
         seed,
     )
     config = replace(papers_training(short, steps, seed, batch), rate=learning_rate)

@@ -43,6 +43,16 @@ MEL_MEAN, MEL_SPREAD = -2.0, 1.8
 """About those of log-mel of stems at -23 LUFS, for the small encoder."""
 
 SMALL_CHANNELS = 32, 64, 96, 128, 192
+LEVELS = {
+    "same": "Stems come at one loudness, and how loud they were is forgotten.",
+    "told": "Stems come at one loudness, and the network is told how loud each was against the others.",
+    "raw": "Stems come as they were recorded, which the network may hear or not: the papers' way.",
+}
+"""How loud stems come. At one loudness, faders say how loud they are in the mix."""
+
+LEVEL_SCALE_DB, MOST_SCALED = 10.0, 3.0
+"""Of the levels that a network is told."""
+
 PATCHES_AT_A_TIME = 128
 """Where nothing is learned."""
 
@@ -71,6 +81,8 @@ class Songs(NamedTuple):
     """(songs, stems), which are there"""
     patches: Tensor
     """(songs, stems, patches, 96, 64), log-mel as of `patches_of`"""
+    levels_db: Tensor
+    """(songs, stems), how loud stems were recorded, against their song's mean power"""
     target: Tensor
     """(songs, 2, n), the mix to learn from; anything where there is none"""
 
@@ -79,19 +91,18 @@ class Songs(NamedTuple):
 class Spec:
     """What a model is, as plain data.
 
-    kind: `basic` sets fader and pan, `full` the papers' whole channel. encoder: `vggish`, or `small`, ours. levelled:
-    stems come at one loudness, so that faders say how loud they are in the mix; the papers leave their levels to the
-    network.
+    kind: `basic` sets fader and pan, `full` the papers' whole channel. encoder: `vggish`, or `small`, ours. levels: one
+    of `LEVELS`.
     """
 
     kind: str = "basic"
     encoder: str = "small"
     width: int = WIDTH
     dropout: float = DROPOUT
-    levelled: bool = True
+    levels: str = "told"
 
     def __post_init__(self) -> None:
-        for name, known in (("kind", STRIPS), ("encoder", ENCODERS)):
+        for name, known in (("kind", STRIPS), ("encoder", ENCODERS), ("levels", LEVELS)):
             value = getattr(self, name)
             if not isinstance(value, str) or value not in known:
                 raise ParameterError(f"{name} is {shown(value)}; give {nearest(str(value), known)}")
@@ -99,8 +110,6 @@ class Spec:
             raise ParameterError(f"width is {shown(self.width)}; give a whole number, 1 to {WIDEST}")
         if not isinstance(self.dropout, float) or not 0.0 <= self.dropout < 1.0:
             raise ParameterError(f"dropout is {shown(self.dropout)}; give 0 to less than 1")
-        if not isinstance(self.levelled, bool):
-            raise ParameterError(f"levelled is {shown(self.levelled)}; give true or false")
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -161,11 +170,14 @@ ENCODERS: dict[str, type[nn.Module]] = {"small": SmallEncoder, "vggish": VGGish}
 class Controller(nn.Module):
     """What listens to all stems and sets the controls of each; the same for every stem, however many there are."""
 
-    def __init__(self, controls: int, encoder: str = "small", width: int = WIDTH, dropout: float = DROPOUT) -> None:
+    def __init__(
+        self, controls: int, encoder: str = "small", width: int = WIDTH, dropout: float = DROPOUT, told: bool = False
+    ) -> None:
         super().__init__()
         self.encoder = ENCODERS[encoder]()
+        self.told = told
         layers: list[nn.Module] = []
-        inputs = 2 * EMBEDDING
+        inputs = 2 * EMBEDDING + told
         for _ in range(HIDDEN_LAYERS):
             layers += [nn.Linear(inputs, width), nn.PReLU(), nn.Dropout(dropout)]
             inputs = width
@@ -179,18 +191,21 @@ class Controller(nn.Module):
         parts = [self.encoder(part) for part in flat.split(PATCHES_AT_A_TIME)]
         return torch.cat(parts).unflatten(0, patches.shape[:2]).mean(dim=1)
 
-    def decide(self, embeddings: Tensor, present: Tensor) -> Tensor:
-        """Controls (songs, stems, controls) in 0 to 1, from embeddings (songs, stems, 128)."""
+    def decide(self, embeddings: Tensor, present: Tensor, levels_db: Tensor) -> Tensor:
+        """Controls (songs, stems, controls) in 0 to 1, from embeddings (songs, stems, 128) and their levels."""
         there = present[..., None].to(embeddings)
         context = (embeddings * there).sum(dim=1, keepdim=True) / there.sum(dim=1, keepdim=True).clamp(min=1.0)
-        heard = torch.cat([embeddings, context.expand_as(embeddings)], dim=-1)
+        heard = [embeddings, context.expand_as(embeddings)]
+        if self.told:
+            heard.append((levels_db / LEVEL_SCALE_DB).clamp(-MOST_SCALED, MOST_SCALED)[..., None].to(embeddings))
+        heard = torch.cat(heard, dim=-1)
         return 0.5 + 0.5 * torch.tanh(self.post_processor(heard))
 
-    def forward(self, patches: Tensor, present: Tensor) -> Tensor:
-        """Controls (songs, stems, controls) in 0 to 1, from patches (songs, stems, patches, 96, 64)."""
+    def forward(self, patches: Tensor, present: Tensor, levels_db: Tensor) -> Tensor:
+        """Controls (songs, stems, controls) in 0 to 1, from patches (songs, stems, patches, 96, 64) and levels."""
         found = self.embed(patches[present])
         embeddings = found.new_zeros(*present.shape, EMBEDDING)
-        return self.decide(embeddings.index_put((present,), found), present)
+        return self.decide(embeddings.index_put((present,), found), present, levels_db)
 
 
 class MixingConsole(nn.Module):
@@ -204,7 +219,9 @@ class MixingConsole(nn.Module):
         super().__init__()
         self.spec, self.rate = spec, rate
         self.strip = STRIPS[spec.kind]
-        self.controller = Controller(len(self.strip.labels()), spec.encoder, spec.width, spec.dropout)
+        self.controller = Controller(
+            len(self.strip.labels()), spec.encoder, spec.width, spec.dropout, spec.levels == "told"
+        )
         with torch.no_grad():
             last = self.controller.post_processor[-1]
             last.bias.copy_(torch.atanh(2.0 * _starts(self.strip, rate) - 1.0))
@@ -214,7 +231,7 @@ class MixingConsole(nn.Module):
         return self.spec.plain()
 
     def forward(self, songs: Songs) -> Tensor:
-        return self.mixed(songs, self.controller(songs.patches, songs.present))
+        return self.mixed(songs, self.controller(songs.patches, songs.present, songs.levels_db))
 
     def mixed(self, songs: Songs, units: Tensor) -> Tensor:
         """The mixes (songs, 2, n) that controls (songs, stems, controls) in 0 to 1 make."""

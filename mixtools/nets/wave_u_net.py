@@ -146,18 +146,18 @@ def _rescale(net: nn.Module) -> None:
 class DirectMixer(nn.Module):
     """Stems straight to their mix, at most a fixed number; where a song has fewer, the rest is silent.
 
-    It hears stems in mono and in the order that they come in, which it has to learn from. `levelled` says how loud
-    they come (see `dmc.Spec`).
+    It hears stems in mono and in the order that they come in, which it has to learn from. `levels` says how loud
+    they come (see `dmc.LEVELS`).
     """
 
-    def __init__(self, inputs: int = MIXER_INPUTS, channels: int = MIXER_CHANNELS, levelled: bool = True) -> None:
+    def __init__(self, inputs: int = MIXER_INPUTS, channels: int = MIXER_CHANNELS, levels: str = "same") -> None:
         super().__init__()
-        self.inputs, self.channels, self.levelled = inputs, channels, levelled
+        self.inputs, self.channels, self.levels = inputs, channels, levels
         self.net = WaveUNet(inputs, 2, channels)
 
     def plain(self) -> dict[str, Any]:
         """What it is, for a checkpoint's record."""
-        return {"kind": "direct", "inputs": self.inputs, "channels": self.channels, "levelled": self.levelled}
+        return {"kind": "direct", "inputs": self.inputs, "channels": self.channels, "levels": self.levels}
 
     def forward(self, songs: Songs) -> Tensor:
         stems = (songs.stems * songs.present[..., None, None]).mean(dim=2)

@@ -13,7 +13,7 @@ from mixtools.errors import ParameterError
 from mixtools.mix import Insert, Mix, Track
 from mixtools.nets.dmc import MixingConsole, Spec, patches_of
 from mixtools.nets.restoring import refuse_misfit
-from mixtools.tasks.automix.levels import level_db
+from mixtools.tasks.automix.levels import levels_of
 from mixtools.tasks.excerpts import Range, choose_excerpts
 from mixtools.tasks.recordings import Recording
 
@@ -65,23 +65,24 @@ class Model:
         exchanged so that both are about as loud: the loss hears how far from the centre a stem is, and not on which
         side, so that a model may have put all stems on one.
         """
-        names = sorted(stems)
+        stems = dict(sorted(stems.items()))
+        names = list(stems)
         if not names:
             raise ParameterError("there are no stems; give at least one")
         heard = list(ranges) if ranges is not None else choose_excerpts(stems, None, rate, MOST_S, PIECE_S)
-        gains_db, levels_db, embeddings = {}, [], []
+        levels = levels_of(stems, rate, heard)
+        gains_db = dict.fromkeys(names, 0.0) if self.net.spec.levels == "raw" else levels.lift_db
+        embeddings = []
         for done, name in enumerate(names, 1):
-            stem = stems[name]
-            levels_db.append(level_db(stem, rate, heard))
-            gains_db[name] = levels_db[-1] if self.net.spec.levelled else 0.0
-            embeddings.append(self._embedding(stem, rate, heard, gains_db[name]))
+            embeddings.append(self._embedding(stems[name], rate, heard, gains_db[name]))
             progress(done / len(names))
         with torch.inference_mode():
             present = torch.ones(1, len(names), dtype=torch.bool)
-            units = self.net.controller.decide(torch.stack(embeddings)[None], present)[0]
+            against = torch.tensor([[levels.against_db[name] for name in names]])
+            units = self.net.controller.decide(torch.stack(embeddings)[None], present, against)[0]
         numbers = units.double().numpy()
         if even:
-            before_db = np.array([gains_db[name] for name in names]) - np.array(levels_db)
+            before_db = np.array([gains_db[name] - levels.lift_db[name] for name in names])
             numbers = self._evened(numbers, before_db)
         tracks = [self._track(name, gains_db[name], each) for name, each in zip(names, numbers, strict=True)]
         return Mix(tracks, sample_rate=rate).check()

@@ -20,11 +20,11 @@ from mixtools.measure.distance import sum_difference_mr_stft
 from mixtools.measure.loudness import LoudnessMeter
 from mixtools.mix import Mix
 from mixtools.nets.batches import Shuffled
-from mixtools.nets.dmc import MixingConsole, Songs, Spec, balanced_loudness, patches_of
+from mixtools.nets.dmc import LEVELS, MixingConsole, Songs, Spec, balanced_loudness, patches_of
 from mixtools.nets.processes import World
 from mixtools.nets.training import Forward, Progress, State, Storage, Training, train
 from mixtools.tasks.automix.baselines import baseline
-from mixtools.tasks.automix.levels import level_db
+from mixtools.tasks.automix.levels import levels_of
 from mixtools.tasks.mix import render
 from mixtools.tasks.recordings import ArrayRecording
 from mixtools.tasks.train.families import DRY, EFFECTS, FAMILIES, TRAINED, mixed_by
@@ -45,6 +45,9 @@ STRIDE = 4
 TARGET_LUFS = -16.0
 KEPT_BYTES = 2 << 30
 """Excerpts that stay in memory with what was made of them; the others are made anew each time."""
+
+MOST_CARELESS_DB = 6.0
+"""How far from their mix stems stray that come roughly balanced."""
 
 RANDOM_MIXES = 4
 """That a song's distance is compared with."""
@@ -73,6 +76,8 @@ class Excerpt(Protocol):
 class Corpus(Protocol):
     """Songs, `mixtools.files.corpora` for one."""
 
+    name: str
+
     def draw(self, index: int, seconds: float, rate: int, seed: int = 0) -> Any: ...
 
     def where(self, keep: Callable[[Any], bool]) -> Any: ...
@@ -85,6 +90,8 @@ class Data:
     `families` are for songs that have no mix: each is mixed by one of them, once for all, and where it has more stems,
     some are drawn. `effects` are what these mixes may use; a song that has a mix keeps it. Excerpts are draws `apart`
     from each other: of synthesised songs, 64 draws in a row share four, so that 64 gives every excerpt its own song.
+    `balanced` is the share of those without a mix whose stems come roughly as loud as they are in it, as stems that
+    others give away often do.
     """
 
     seconds: float = SECONDS
@@ -92,7 +99,8 @@ class Data:
     most_stems: int = MOST_STEMS["basic"]
     families: tuple[str, ...] = TRAINED
     effects: tuple[str, ...] = DRY
-    levelled: bool = True
+    levels: str = "told"
+    balanced: float = 0.5
     seed: int = 0
     apart: int = 1
 
@@ -101,6 +109,10 @@ class Data:
             for value in getattr(self, name):
                 if value not in known:
                     raise ParameterError(f"{name} holds {shown(value)}; give {nearest(str(value), known)}")
+        if self.levels not in LEVELS:
+            raise ParameterError(f"levels is {shown(self.levels)}; give {nearest(str(self.levels), LEVELS)}")
+        if not 0.0 <= self.balanced <= 1.0:
+            raise ParameterError(f"balanced is {shown(self.balanced)}; give 0 to 1")
         if not self.families:
             raise ParameterError("families is empty; give at least one")
         if not 0.1 <= self.seconds <= 600.0:
@@ -114,15 +126,16 @@ class Data:
 
 
 class Lesson(NamedTuple):
-    """One excerpt as a model learns from it: stems (channels, n) and their patches, in one order, and the target."""
+    """One excerpt as a model learns from it: stems (channels, n), their patches and levels, and the target."""
 
     stems: list[Tensor]
     patches: Tensor
+    levels_db: Tensor
     target: Tensor
 
     @property
     def bytes(self) -> int:
-        return sum(x.numel() * x.element_size() for x in (*self.stems, self.patches, self.target))
+        return sum(x.numel() * x.element_size() for x in (*self.stems, self.patches, self.levels_db, self.target))
 
 
 class Lessons(Sequence[Lesson]):
@@ -159,19 +172,31 @@ class Lessons(Sequence[Lesson]):
                 generator(data.seed, f"stems {index}").choice(names, data.most_stems, replace=False).tolist()
             )
         stems = {name: excerpt.stems[name] for name in names}
-        return stems, target_of(stems, excerpt, data)
-
-
-def target_of(stems: Mapping[str, np.ndarray], excerpt: Excerpt, data: Data) -> np.ndarray:
-    """An excerpt's mix, (2, n) at -16 LUFS: its own, or the one that a family makes of its stems."""
-    mix = excerpt.mix
-    if mix is None:
+        if excerpt.mix is not None:
+            return stems, _finished(excerpt.mix, excerpt.rate)
         # Every song is mixed once, by one family, wherever an excerpt of it begins.
         seed = zlib.crc32(f"{data.seed} {excerpt.song.name}".encode())
         family = FAMILIES[data.families[seed % len(data.families)]]
         made = mixed_by(family, stems, excerpt.song.about.roles, excerpt.rate, seed, data.effects)
-        mix = render(made, stems, excerpt.rate, end=next(iter(stems.values())).shape[1])
-    return at_loudness(np.broadcast_to(mix, (2, mix.shape[1])), excerpt.rate)
+        target = _finished(render(made, stems, excerpt.rate, end=next(iter(stems.values())).shape[1]), excerpt.rate)
+        rng = generator(data.seed, f"balance {index}")
+        return (roughly_balanced(stems, made, rng) if rng.random() < data.balanced else stems), target
+
+
+def roughly_balanced(stems: Mapping[str, np.ndarray], mix: Mix, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Stems about as loud as a mix makes them with its faders: each as far off as a song's carelessness has it."""
+    careless_db = rng.uniform(0.0, MOST_CARELESS_DB)
+    found = {}
+    for track in mix.tracks:
+        fader_db = sum(insert.controls["gain_db"] for insert in track.chain if insert.effect == "gain")
+        gain_db = fader_db + careless_db * rng.standard_normal()
+        found[track.file] = stems[track.file] * np.float32(10.0 ** (gain_db / 20.0))
+    return found
+
+
+def _finished(mix: np.ndarray, rate: int) -> np.ndarray:
+    """A mix as a target, (2, n) at -16 LUFS."""
+    return at_loudness(np.broadcast_to(mix, (2, mix.shape[1])), rate)
 
 
 def at_loudness(mix: np.ndarray, rate: float, lufs: float = TARGET_LUFS) -> np.ndarray:
@@ -184,14 +209,16 @@ def at_loudness(mix: np.ndarray, rate: float, lufs: float = TARGET_LUFS) -> np.n
 
 def lesson(stems: Mapping[str, np.ndarray], target: np.ndarray, data: Data) -> Lesson:
     """What a model hears of an excerpt; stems come in the order of their names."""
+    names = sorted(stems)
+    recordings = {name: ArrayRecording(np.asarray(stems[name], np.float32)) for name in names}
+    levels = levels_of(recordings, data.rate, [(0, target.shape[1])])
     heard = []
-    for name in sorted(stems):
-        audio = np.asarray(stems[name], np.float32)
-        recording = ArrayRecording(audio)
-        gain_db = level_db(recording, data.rate, [(0, recording.frames)]) if data.levelled else 0.0
-        heard.append(audio * np.float32(10.0 ** (gain_db / 20.0)))
+    for name in names:
+        gain_db = 0.0 if data.levels == "raw" else levels.lift_db[name]
+        heard.append(np.asarray(stems[name], np.float32) * np.float32(10.0 ** (gain_db / 20.0)))
     patches = torch.stack([patches_of(audio, data.rate) for audio in heard])
-    return Lesson([torch.from_numpy(audio) for audio in heard], patches, torch.from_numpy(target))
+    against = torch.tensor([levels.against_db[name] for name in names])
+    return Lesson([torch.from_numpy(audio) for audio in heard], patches, against, torch.from_numpy(target))
 
 
 def collated(lessons: Sequence[Lesson]) -> Songs:
@@ -208,24 +235,25 @@ def collated(lessons: Sequence[Lesson]) -> Songs:
             stems[i, k] = stem
             stereo[i, k] = len(stem) == 2
     patches = torch.stack([pad(one.patches, (0, 0, 0, 0, 0, 0, 0, most - len(one.stems))) for one in lessons])
-    return Songs(stems, stereo, present, patches, torch.stack([one.target for one in lessons]))
+    levels = torch.stack([pad(one.levels_db, (0, most - len(one.stems))) for one in lessons])
+    return Songs(stems, stereo, present, patches, levels, torch.stack([one.target for one in lessons]))
 
 
-def loss_of(rate: float, levelled: bool) -> Callable[[Forward, Songs], Tensor]:
-    """The papers' loss from a quarter of its frames; with levelled stems, mixes come at the target's loudness."""
+def loss_of(rate: float, levels: str) -> Callable[[Forward, Songs], Tensor]:
+    """The papers' loss from a quarter of its frames; but with raw levels, mixes come at the target's loudness."""
 
     def loss(forward: Forward, songs: Songs) -> Tensor:
         mixes = forward(songs)
-        if levelled:
+        if levels != "raw":
             mixes = balanced_loudness(mixes, rate, songs.target)
         return stereo_distance(mixes, songs.target, STRIDE)
 
     return loss
 
 
-def validation_of(lessons: Sequence[Lesson], rate: float, levelled: bool, batch: int) -> Callable[[nn.Module], float]:
+def validation_of(lessons: Sequence[Lesson], rate: float, levels: str, batch: int) -> Callable[[nn.Module], float]:
     """The mean loss over lessons, of a model in eval mode."""
-    loss = loss_of(rate, levelled)
+    loss = loss_of(rate, levels)
 
     def validate(model: nn.Module) -> float:
         device = next(model.parameters()).device
@@ -286,25 +314,24 @@ def train_mixer(
     """
     about = {
         "network": net.plain(),
+        "corpus": lessons.corpus.name,
         "data": asdict(lessons.data),
         "excerpts": len(lessons),
         "held_out": asdict(held_out.data),
         "batch": batch,
     }
-    rate, levelled = lessons.data.rate, lessons.data.levelled
+    rate, levels = lessons.data.rate, lessons.data.levels
     for one in (lessons.data, held_out.data):
-        if one.levelled != about["network"]["levelled"]:
-            raise ParameterError(
-                f"levelled is {shown(one.levelled)} in the data and not in the model; give one of both"
-            )
+        if one.levels != about["network"]["levels"]:
+            raise ParameterError(f"levels is {shown(one.levels)} in the data and not in the model; give one of both")
     return train(
         net,
-        loss_of(rate, levelled),
+        loss_of(rate, levels),
         Shuffled(lessons, batch, config.seed, collated),
         config,
         storage,
         about,
-        validation_of(held_out, rate, levelled, batch),
+        validation_of(held_out, rate, levels, batch),
         world,
         progress,
     )
