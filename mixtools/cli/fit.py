@@ -16,7 +16,7 @@ import typer
 
 from mixtools.cli import options
 from mixtools.cli.report import Report, clock, count
-from mixtools.controls import GRAPHIC_CENTRES_HZ, SAMPLE_RATE, Control
+from mixtools.controls import GRAPHIC_CENTRES_HZ, SAMPLE_RATE
 from mixtools.errors import ParameterError
 from mixtools.tasks.fit import LOSSES, METHODS, MODELS, WITH_REVERB, Options
 
@@ -95,30 +95,20 @@ def fit(
     ] = "mix.yaml",
     model: Annotated[
         str,
-        typer.Option(
-            "--model",
-            metavar="|".join(MODELS),
-            parser=options.word("--model", MODELS),
-            help="What the mix may have been made with.",
-        ),
+        options.word_option("--model", MODELS, "What the mix may have been made with."),
     ] = "stereo-bus",
     method: Annotated[
         str,
-        typer.Option(
-            "--method",
-            metavar="|".join(METHODS),
-            parser=options.word("--method", METHODS),
-            help="Least squares and a polish, or the gradient descent of the paper.",
-        ),
+        options.word_option("--method", METHODS, "Least squares and a polish, or the gradient descent of the paper."),
     ] = "solve",
     reverb_seconds: Annotated[
         float | None,
-        typer.Option(
+        options.number_option(
             "--reverb-seconds",
-            metavar="SECONDS",
-            parser=options.number(Control("--reverb-seconds", "", None, 0.05, 10.0)),
-            help=f"Length of the impulse responses, {Options.reverb_s:g} unless given.",
-            show_default=False,
+            "SECONDS",
+            f"Length of the impulse responses, {Options.reverb_s:g} unless given.",
+            0.05,
+            10.0,
         ),
     ] = None,
     start: Annotated[float, options.time_option("--start", "Fit the mix from here on.")] = "0",
@@ -130,42 +120,26 @@ def fit(
     ] = None,
     loss: Annotated[
         str | None,
-        typer.Option(
+        options.word_option(
             "--loss",
-            metavar="|".join(LOSSES),
-            parser=options.word("--loss", LOSSES),
-            help="What descent makes small: multi-scale spectra (unless given), multi-resolution STFT, or samples "
+            LOSSES,
+            "What descent makes small: multi-scale spectra (unless given), multi-resolution STFT, or samples "
             "(console's unless given).",
-            show_default=False,
         ),
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(
-            "--steps",
-            metavar="N",
-            parser=options.whole(Control("--steps", "", None, 1, 1_000_000, kind="whole")),
-            help="Steps of descent at most; the method's own number unless given.",
-            show_default=False,
+        options.whole_option(
+            "--steps", "Steps of descent at most; the method's own number unless given.", 1, 1_000_000
         ),
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(
-            "--seed",
-            metavar="N",
-            parser=options.whole(Control("--seed", "", 0, 0, 2**32 - 1, kind="whole")),
-            help="Seed of what is random: where descent begins.",
-        ),
+        options.seed_option("Seed of what is random: where descent begins."),
     ] = "0",
     device: Annotated[
         str,
-        typer.Option(
-            "--device",
-            metavar="auto|cpu|cuda|mps",
-            parser=options.word("--device", ["auto", "cpu", "cuda", "mps"]),
-            help="Where gradients are computed.",
-        ),
+        options.word_option("--device", options.DEVICES, "Where gradients are computed."),
     ] = "auto",
     render: Annotated[
         str | None,
@@ -195,23 +169,23 @@ def fit(
     ] = False,
     automation: Annotated[
         float | None,
-        typer.Option(
+        options.number_option(
             "--automation",
-            metavar="SECONDS",
-            parser=options.number(Control("--automation", "", None, 0.1, 600.0)),
-            help="With --model console: gains that move, with a breakpoint this often.",
-            show_default=False,
+            "SECONDS",
+            "With --model console: gains that move, with a breakpoint this often.",
+            0.1,
+            600.0,
         ),
     ] = None,
     prune: Annotated[
         float | None,
-        typer.Option(
+        options.number_option(
             "--prune",
-            metavar="DB",
-            parser=options.number(Control("--prune", "", None, 0.0, 60.0)),
-            help="Leave out effects and sends, the least needed first, as long as that raises the residual by less "
+            "DB",
+            "Leave out effects and sends, the least needed first, as long as that raises the residual by less "
             "than this in all.",
-            show_default=False,
+            0.0,
+            60.0,
         ),
     ] = None,
     no_align: Annotated[

@@ -98,22 +98,12 @@ def loudnorm(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(
-            "--preset",
-            metavar="NAME",
-            parser=options.word("--preset", TARGETS),
-            help=f"Target and true peak by name: {_PRESETS}.",
-            show_default=False,
-        ),
+        options.word_option("--preset", TARGETS, f"Target and true peak by name: {_PRESETS}.", metavar="NAME"),
     ] = None,
     peak: Annotated[
         str | None,
-        typer.Option(
-            "--peak",
-            metavar="|".join(PEAKS),
-            parser=options.word("--peak", PEAKS),
-            help="What to do about peaks over the ceiling; limit unless given, lower with --together.",
-            show_default=False,
+        options.word_option(
+            "--peak", PEAKS, "What to do about peaks over the ceiling; limit unless given, lower with --together."
         ),
     ] = None,
     together: Annotated[

@@ -12,7 +12,6 @@ import typer
 from mixtools.cli import options
 from mixtools.cli.report import Report, clock, count, levels
 from mixtools.cli.tables import write_json
-from mixtools.controls import Control
 from mixtools.errors import ParameterError
 from mixtools.tasks.automix.options import BASELINES, TARGET_LUFS
 
@@ -100,11 +99,8 @@ def mix(
     bits: options.Bits = None,
     missing: Annotated[
         str,
-        typer.Option(
-            "--missing",
-            metavar="error|skip",
-            parser=options.word("--missing", ["error", "skip"]),
-            help="What to do about tracks of the mix file whose stem is not there.",
+        options.word_option(
+            "--missing", ["error", "skip"], "What to do about tracks of the mix file whose stem is not there."
         ),
     ] = "error",
     map_: Annotated[
@@ -130,12 +126,10 @@ def mix(
     ] = False,
     baseline: Annotated[
         str | None,
-        typer.Option(
+        options.word_option(
             "--baseline",
-            metavar="|".join(BASELINES),
-            parser=options.word("--baseline", BASELINES),
-            help="Mix without any skill: the stems as they are, in mono, at random, or all equally loud.",
-            show_default=False,
+            BASELINES,
+            "Mix without any skill: the stems as they are, in mono, at random, or all equally loud.",
         ),
     ] = None,
     model: Annotated[
@@ -171,12 +165,8 @@ def mix(
     ] = None,
     variations: Annotated[
         int | None,
-        typer.Option(
-            "--variations",
-            metavar="N",
-            parser=options.whole(Control("--variations", "", None, 1, 99, kind="whole")),
-            help="Make N mixes that differ, equally sound: mix_1.wav and mix_1.yaml, and so on.",
-            show_default=False,
+        options.whole_option(
+            "--variations", "Make N mixes that differ, equally sound: mix_1.wav and mix_1.yaml, and so on.", 1, 99
         ),
     ] = None,
     lock: Annotated[
@@ -187,12 +177,7 @@ def mix(
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(
-            "--seed",
-            metavar="N",
-            parser=options.whole(Control("--seed", "", 0, 0, 2**32 - 1, kind="whole")),
-            help="Seed of what is random: the random baseline, and variations.",
-        ),
+        options.seed_option("Seed of what is random: the random baseline, and variations."),
     ] = "0",
     split_stereo: Annotated[
         bool,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ STDIO = "-"
 
 FORMATS = {"16": "16 bit", "24": "24 bit", "32f": "32-bit float"}
 """What --bits takes, in words."""
+
+DEVICES = "auto", "cpu", "cuda", "mps"
+"""What --device takes."""
 
 LATEST_S = 86400.0
 """A day: no mix is longer."""
@@ -60,6 +63,27 @@ def whole(control: Control) -> Callable[[str], int]:
     return parse
 
 
+def number_option(name: str, metavar: str, help: str, low: float, high: float) -> Any:
+    """An option that takes a number."""
+    return typer.Option(name, metavar=metavar, parser=number(Control(name, "", None, low, high)), help=help)
+
+
+def whole_option(name: str, help: str, low: int = 1, high: int = 10**9) -> Any:
+    """An option that takes a whole number."""
+    return typer.Option(name, metavar="N", parser=whole(Control(name, "", None, low, high, kind="whole")), help=help)
+
+
+def word_option(name: str, words: Iterable[str], help: str, metavar: str | None = None) -> Any:
+    """An option that takes one of some words."""
+    known = list(words)
+    return typer.Option(name, metavar=metavar or "|".join(known), parser=word(name, known), help=help)
+
+
+def seed_option(help: str) -> Any:
+    """The option --seed."""
+    return whole_option("--seed", help, 0, 2**32 - 1)
+
+
 Stems = Annotated[
     list[str],
     typer.Argument(
@@ -99,13 +123,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write a summary to stdout as
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, write nothing.")]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        "--threads",
-        metavar="N",
-        parser=whole(Control("--threads", "", None, 1, 1024, kind="whole")),
-        help="Threads to use at most; all cores unless given. The result is the same.",
-        show_default=False,
-    ),
+    whole_option("--threads", "Threads to use at most; all cores unless given. The result is the same.", 1, 1024),
 ]
 Rate = Annotated[
     int | None,
@@ -128,7 +146,7 @@ Bits = Annotated[
 ]
 
 
-def time_option(name: str, help: str) -> object:
+def time_option(name: str, help: str) -> Any:
     """An option that takes a time: `12.5`, `1:05` or `1:02:03.5`."""
 
     def parse(text: str) -> float:

@@ -11,7 +11,6 @@ import typer
 from mixtools.cli import options, training
 from mixtools.cli.report import Report, count
 from mixtools.cli.tables import write_json
-from mixtools.controls import Control
 from mixtools.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -74,20 +73,14 @@ def mix(
     output: training.Folder = "training",
     kind: Annotated[
         str,
-        typer.Option(
-            "--kind",
-            metavar="|".join(KINDS),
-            parser=options.word("--kind", KINDS),
-            help="What the model sets: fader and pan, or the papers' whole channel.",
-        ),
+        options.word_option("--kind", KINDS, "What the model sets: fader and pan, or the papers' whole channel."),
     ] = "dmc-basic",
     encoder: Annotated[
         str,
-        typer.Option(
+        options.word_option(
             "--encoder",
-            metavar="|".join(ENCODERS),
-            parser=options.word("--encoder", ENCODERS),
-            help="What it listens with: mixtools' own half a million parameters, or the papers' 72 million.",
+            ENCODERS,
+            "What it listens with: mixtools' own half a million parameters, or the papers' 72 million.",
         ),
     ] = "small",
     weights: Annotated[
@@ -99,45 +92,37 @@ def mix(
             show_default=False,
         ),
     ] = None,
-    width: Annotated[int, training.whole_option("--width", "Width of the hidden layers.", 1, 16384)] = "2048",
+    width: Annotated[int, options.whole_option("--width", "Width of the hidden layers.", 1, 16384)] = "2048",
     levels: Annotated[
         str,
-        typer.Option(
+        options.word_option(
             "--levels",
-            metavar="|".join(LEVELS),
-            parser=options.word("--levels", LEVELS),
-            help="Stems at one loudness, the same and telling how loud each was, or as they are (the papers).",
+            LEVELS,
+            "Stems at one loudness, the same and telling how loud each was, or as they are (the papers).",
         ),
     ] = "told",
     balanced: Annotated[
         float,
-        typer.Option(
+        options.number_option(
             "--balanced",
-            metavar="SHARE",
-            parser=options.number(Control("--balanced", "", None, 0.0, 1.0)),
-            help="Of the songs without a mix, those whose stems come roughly as loud as they are in it.",
+            "SHARE",
+            "Of the songs without a mix, those whose stems come roughly as loud as they are in it.",
+            0.0,
+            1.0,
         ),
     ] = "0.5",
     steps: training.Steps = "10000",
     batch: Annotated[
         int | None,
-        typer.Option(
-            "--batch",
-            metavar="N",
-            parser=training.whole_number("--batch", 1, 4096),
-            help="Excerpts per step; 16 for dmc-basic and 2 for dmc-full unless given.",
-            show_default=False,
+        options.whole_option(
+            "--batch", "Excerpts per step; 16 for dmc-basic and 2 for dmc-full unless given.", 1, 4096
         ),
     ] = None,
     seconds: training.Seconds = "5",
     stems: Annotated[
         int | None,
-        typer.Option(
-            "--stems",
-            metavar="N",
-            parser=training.whole_number("--stems", 1, 1000),
-            help="Stems per excerpt at most; 16 for dmc-basic and 6 for dmc-full unless given.",
-            show_default=False,
+        options.whole_option(
+            "--stems", "Stems per excerpt at most; 16 for dmc-basic and 6 for dmc-full unless given.", 1, 1000
         ),
     ] = None,
     excerpts: training.Excerpts = "1000",

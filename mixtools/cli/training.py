@@ -14,7 +14,7 @@ import typer
 
 from mixtools.cli import options
 from mixtools.cli.report import Report, clock, count
-from mixtools.controls import SAMPLE_RATE, Control
+from mixtools.controls import SAMPLE_RATE
 from mixtools.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -33,16 +33,6 @@ PARTS = {"train": 0.9, "validation": 0.1}
 """Of a corpus, by artists; where the publisher has divided it, that stands."""
 
 TRY_AGAIN = "; the same command with --resume goes on"
-
-
-def whole_number(name: str, low: int, high: int) -> Callable[[str], int]:
-    """Reads an option's whole number."""
-    return options.whole(Control(name, "", None, low, high, kind="whole"))
-
-
-def whole_option(name: str, help: str, low: int = 1, high: int = 10**9) -> Any:
-    """An option that takes a whole number."""
-    return typer.Option(name, metavar="N", parser=whole_number(name, low, high), help=help)
 
 
 Corpora = Annotated[
@@ -81,17 +71,12 @@ Validation = Annotated[
         show_default=False,
     ),
 ]
-Steps = Annotated[int, whole_option("--steps", "Steps to train for at most.")]
-Excerpts = Annotated[int, whole_option("--excerpts", "Different excerpts to learn from.", 1, 10**8)]
-HeldOut = Annotated[int, whole_option("--held-out", "Excerpts to validate on.", 1, 10**6)]
+Steps = Annotated[int, options.whole_option("--steps", "Steps to train for at most.")]
+Excerpts = Annotated[int, options.whole_option("--excerpts", "Different excerpts to learn from.", 1, 10**8)]
+HeldOut = Annotated[int, options.whole_option("--held-out", "Excerpts to validate on.", 1, 10**6)]
 Seconds = Annotated[
     float,
-    typer.Option(
-        "--seconds",
-        metavar="S",
-        parser=options.number(Control("--seconds", "", None, 0.1, 600.0)),
-        help="Length of an excerpt.",
-    ),
+    options.number_option("--seconds", "S", "Length of an excerpt.", 0.1, 600.0),
 ]
 Rate = Annotated[
     int,
@@ -104,33 +89,19 @@ Rate = Annotated[
 ]
 LearningRate = Annotated[
     float,
-    typer.Option(
-        "--learning-rate",
-        metavar="X",
-        parser=options.number(Control("--learning-rate", "", None, 1e-8, 1.0)),
-        help="Adam's step size, until validations stay in vain.",
-    ),
+    options.number_option("--learning-rate", "X", "Adam's step size, until validations stay in vain.", 1e-8, 1.0),
 ]
-Seed = Annotated[
-    int, whole_option("--seed", "Seed of the first weights, the excerpts, their order, and the split.", 0, 2**32 - 1)
-]
+Seed = Annotated[int, options.seed_option("Seed of the first weights, the excerpts, their order, and the split.")]
 Device = Annotated[
     str,
-    typer.Option(
-        "--device",
-        metavar="auto|cpu|cuda|mps",
-        parser=options.word("--device", ["auto", "cpu", "cuda", "mps"]),
-        help="Where it is computed; torchrun gives every process a GPU of its own.",
+    options.word_option(
+        "--device", options.DEVICES, "Where it is computed; torchrun gives every process a GPU of its own."
     ),
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        "--threads",
-        metavar="N",
-        parser=whole_number("--threads", 1, 1024),
-        help="Threads to use at most; all cores unless given. Another number rounds differently.",
-        show_default=False,
+    options.whole_option(
+        "--threads", "Threads to use at most; all cores unless given. Another number rounds differently.", 1, 1024
     ),
 ]
 
