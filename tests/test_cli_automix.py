@@ -190,7 +190,7 @@ def test_an_output_that_is_there_stops_it_before_any_work(stems):
     [
         ("--baseline is for mixes without a mix file; give it, or -p", ("-p", "m.yaml", "--baseline", "mono")),
         ("--lock is for mixes without a mix file; give it, or -p", ("-p", "m.yaml", "--lock", "m.yaml")),
-        ("--keep-levels is for the expert's mixes; give it, or --baseline", ("--baseline", "mono", "--keep-levels")),
+        ("--keep-levels is not for baselines; give it, or --baseline", ("--baseline", "mono", "--keep-levels")),
         ("--target-lufs is 3; give -60 to 0", ("--expert", "--target-lufs", "3")),
         ("--variations is 0; give 1 to 99", ("--expert", "--variations", "0")),
         ("--role is kick; give ROLE=STEM, such as kick=bass.wav", ("--expert", "--role", "kick")),

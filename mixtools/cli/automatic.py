@@ -25,6 +25,8 @@ from mixtools.tasks.mix import equal_gain, match_stems, most_common_rate
 
 if TYPE_CHECKING:
     from mixtools.tasks.automix.expert import Engineered, Expert
+    from mixtools.tasks.automix.model import Model
+    from mixtools.tasks.automix.rules import Taste
 
 LISTENING, MEASURING = "listening", "measuring"
 """Stages, as progress is told of them."""
@@ -77,21 +79,22 @@ def mixed(report: Report, summed: Automatic, wanted: Wanted, threads: int) -> li
         return [summed if wanted.as_they_are else _mastered(report, summed, wanted, threads)]
     with closing(Excerpts()) as excerpts:
         sounds = recordings(excerpts, summed.stems, summed.rate)
-        if wanted.model is not None:
-            return [_by_model(report, summed, sounds, wanted, threads)]
         if wanted.baseline is None:
-            return _expert(report, summed, sounds, wanted, threads)
+            return _engineered(report, summed, sounds, wanted, threads)
         made = replace(summed, mix=baseline(wanted.baseline, sounds, summed.rate, wanted.seed))
         report.note(f"mixed as the {wanted.baseline} baseline")
         return [_mastered(report, made, wanted, threads)]
 
 
-def _expert(
+def _engineered(
     report: Report, session: Automatic, sounds: Mapping[str, Any], wanted: Wanted, threads: int
 ) -> list[Automatic]:
+    """Mixed by rules, or by a model under their supervision."""
     from mixtools.tasks.automix.expert import Expert
     from mixtools.tasks.automix.variations import taste
 
+    model = None if wanted.model is None else _model(wanted.model)
+    others = [] if wanted.model is None else [Path(wanted.model)]
     roles = given_roles(wanted.roles, sorted(session.stems))
     locked, session.impulse_files = _locked(report, session, wanted.lock)
     with report.stages(LISTENING) as tell, ExitStack() as closing:
@@ -104,12 +107,25 @@ def _expert(
             _opener(session, threads, closing),
         )
         tastes = [taste(wanted.seed, number) for number in range(1, (wanted.variations or 0) + 1)] or [None]
-        mixes = [expert.mix(taste, wanted.keep_levels, locked) for taste in tastes]
+        if model is None:
+            mixes = [expert.mix(taste, wanted.keep_levels, locked) for taste in tastes]
+        else:
+            mixes = _modelled(model, expert, tastes, wanted, locked)
+    report.note(f"mixed by {wanted.model or 'rules'}: {count(len(sounds), 'stem')}, -v says what was done and why")
+    if model is not None:
+        spec = model.net.spec
+        report.detail(f"dmc-{spec.kind} with the encoder {spec.encoder}, trained at {model.net.rate} Hz")
     _tell(report, expert, mixes)
     return [
         _mastered(
             report,
-            replace(session, mix=found.mix, roles=found.roles, rules=[str(decision) for decision in found.decisions]),
+            replace(
+                session,
+                mix=found.mix,
+                others=others,
+                roles=found.roles,
+                rules=[str(decision) for decision in found.decisions],
+            ),
             wanted,
             threads,
         )
@@ -118,9 +134,8 @@ def _expert(
 
 
 def _tell(report: Report, expert: Expert, mixes: list[Engineered]) -> None:
-    """What the expert made of the stems."""
+    """What was made of the stems."""
     unsure = [name for name, (role, why) in expert.roles.items() if role == "other"]
-    report.note(f"mixed by rules: {count(len(expert.stems), 'stem')}, -v says what was done and why")
     silent = [name for name, sound in expert.sounds.items() if sound.lufs is None]
     if silent:
         report.warn(f"{', '.join(silent)}: silent, or too quiet to have a loudness; left as it is")
@@ -131,29 +146,36 @@ def _tell(report: Report, expert: Expert, mixes: list[Engineered]) -> None:
             report.detail(f"mix {number}: {decision}" if len(mixes) > 1 else str(decision))
 
 
-def _by_model(report: Report, session: Automatic, sounds: Mapping[str, Any], wanted: Wanted, threads: int) -> Automatic:
-    from mixtools.cli.training import torch_threads
+def _model(name: str) -> Model:
     from mixtools.files.models import open_model
     from mixtools.tasks.automix.model import Model
 
-    tensors, about = open_model(wanted.model, "mix")
-    model = Model.load(tensors, about, wanted.model)
-    spec = model.net.spec
-    report.note(f"mixed by {wanted.model}: {count(len(sounds), 'stem')}, -v says what was set")
-    report.detail(f"{wanted.model}: dmc-{spec.kind} with the encoder {spec.encoder}, trained at {model.net.rate} Hz")
-    # In the order of their names, and by one thread: sums round alike in whatever order stems are listed.
-    ordered = {name: sounds[name] for name in sorted(sounds)}
-    with report.stages(LISTENING) as tell, torch_threads(1):
-        mix = model.mix(ordered, session.rate, progress=lambda share: tell(LISTENING, share))
-    for track in mix.tracks:
-        report.detail(f"{track.file}: {'; '.join(map(_said, track.chain))}")
-    return _mastered(report, replace(session, mix=mix, others=[Path(wanted.model)]), wanted, threads)
+    tensors, about = open_model(name, "mix")
+    return Model.load(tensors, about, name)
+
+
+def _modelled(
+    model: Model, expert: Expert, tastes: Sequence[Taste | None], wanted: Wanted, locked: Mix | None
+) -> list[Engineered]:
+    from mixtools.cli.training import torch_threads
+    from mixtools.tasks.automix.expert import Decision
+    from mixtools.tasks.automix.supervision import supervised
+
+    # By one thread: sums round alike whatever the machine.
+    with torch_threads(1):
+        decided = model.mix(expert.stems, expert.rate, expert.ranges)
+    mixes = [supervised(expert, decided, taste, wanted.keep_levels, locked) for taste in tastes]
+    for found in mixes:
+        for track in found.mix.tracks:
+            if locked is None or track.file not in {settled.file for settled in locked.tracks}:
+                found.decisions += [Decision(track.file, insert.effect, _said(insert)) for insert in track.chain]
+        found.decisions.sort(key=lambda decision: decision.stem)
+    return mixes
 
 
 def _said(insert: Insert) -> str:
     """What an effect is set to, on a line."""
-    values = (f"{name} {shown(value)}" for name, value in insert.controls.items())
-    return f"{insert.effect} {', '.join(values)}"
+    return ", ".join(f"{name} {shown(value)}" for name, value in insert.controls.items())
 
 
 def given_roles(entries: Sequence[str], names: Sequence[str]) -> dict[str, str]:

@@ -18,8 +18,8 @@ from mixtools.tasks.automix.options import BASELINES, TARGET_LUFS
 if TYPE_CHECKING:
     from mixtools.cli.rendering import Outputs, Session, Written
 
-EXPERTS = {"--expert", "--keep-levels", "--role", "--variations", "--lock"}
-"""Options that only the expert has."""
+SKILLED = {"--keep-levels", "--role", "--variations", "--lock"}
+"""Options that the baselines do not have."""
 
 DESCRIPTION = """
 Without a mix file the stems are mixed by rules, as an engineer would begin: every stem has a role (kick, bass,
@@ -28,7 +28,8 @@ compression, place and reverb, and stems that mask more important ones give way 
 their numbers are listed below; -v says which did what, and --write-mix writes a mix file to go on from. --lock keeps
 the tracks that a mix file settles already, and mixes the others around them. --baseline gives the mixes that research
 compares with. --model mixes with a network that `mixtools train mix` trained: it listens to 40 seconds in which stems
-are loud, and sets fader and pan of every stem, or its whole channel; the mix file has what it set.
+are loud, and sets fader and pan of every stem, or its whole channel; then no stem is further than 10 LU from what its
+role usually has, and what leads and the bass stand in the centre. The mix file has all of it.
 
 The session's rate is --rate, else the mix file's sample_rate, else the stems' most common rate; what differs is
 resampled, and said so. The mix is as long as the longest stem, and goes on until the tail of its effects has
@@ -265,9 +266,11 @@ def _check_automatic(asked: set[str], mix_file: str | None, baseline: str | None
         raise ParameterError(f"{name} is for mixes without a mix file; give it, or -p")
     if baseline is not None and model is not None:
         raise ParameterError("--baseline and --model both say how to mix; give one")
-    other = "--model" if model is not None else "--baseline"
-    if (baseline, model) != (None, None) and (name := min(asked & EXPERTS, default=None)):
-        raise ParameterError(f"{name} is for the expert's mixes; give it, or {other}")
+    if "--expert" in asked and (baseline, model) != (None, None):
+        other = "--model" if model is not None else "--baseline"
+        raise ParameterError(f"--expert and {other} both say how to mix; give one")
+    if baseline is not None and (name := min(asked & SKILLED, default=None)):
+        raise ParameterError(f"{name} is not for baselines; give it, or --baseline")
     if "--split-stereo" in asked and baseline != "sum":
         mixer = "the expert" if model is None else "a model"
         raise ParameterError(f"--split-stereo is for --baseline sum; {mixer} treats a stereo stem as one")

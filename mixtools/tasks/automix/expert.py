@@ -104,7 +104,7 @@ class Expert:
 
     def mix(self, taste: Taste | None = None, keep_levels: bool = False, locked: Mix | None = None) -> Engineered:
         """A mix of all stems; tracks that `locked` has stay as they are there."""
-        return _Engineer(self, taste or Taste(), keep_levels, locked).engineered()
+        return Engineer(self, taste or Taste(), keep_levels, locked).engineered()
 
     def processed_lufs(self, chains: Mapping[str, list[Insert]]) -> dict[str, float | None]:
         """How loud stems are after effects, while they sound."""
@@ -143,7 +143,7 @@ class Expert:
         return found
 
 
-class _Engineer:
+class Engineer:
     """One mix, step by step."""
 
     def __init__(self, expert: Expert, taste: Taste, keep_levels: bool, locked: Mix | None):
@@ -166,7 +166,22 @@ class _Engineer:
         self.decisions.append(Decision(stem, rule, what))
 
     def engineered(self) -> Engineered:
-        targets = self.targets()
+        strips = self.strips(self.targets())
+        tracks = list(self.locked.tracks)
+        for name in self.expert.stems:
+            if name not in self.settled:
+                chain, sends = strips.get(name, ([], {}))
+                tracks.append(Track(name, chain=chain, sends=sends))
+        tracks.sort(key=lambda track: track.file)
+        buses = dict(self.locked.buses)
+        rooms = SPACES | (self.taste.spaces or {})
+        for bus in sorted({bus for track in tracks for bus in track.sends} - set(buses)):
+            buses[bus] = Bus(chain=[Insert("convolution", {"ir": rooms[bus]})])
+        mix = Mix(tracks, buses, Master(list(self.locked.master.chain)), self.expert.rate)
+        return Engineered(mix.check(), self.roles, sorted(self.decisions, key=lambda decision: decision.stem))
+
+    def strips(self, targets: Mapping[str, float]) -> dict[str, tuple[list[Insert], dict[str, float]]]:
+        """Chain and sends of every stem that sounds and is not settled."""
         equalisers = self.equalisers(targets)
         chains = {
             name: [
@@ -177,24 +192,11 @@ class _Engineer:
         }
         faders = self.faders(chains, targets)
         places = self.places(targets)
-        tracks = list(self.locked.tracks)
-        for name in self.expert.stems:
-            if name in self.settled:
-                continue
-            chain, sends = [], {}
-            if name in chains:
-                chain = [*chains[name], Insert("gain", {"gain_db": faders[name]})]
-                if places[name] != 0.5:
-                    chain.append(Insert("pan", {"pan": places[name]}))
-                sends = self.sends(name)
-            tracks.append(Track(name, chain=chain, sends=sends))
-        tracks.sort(key=lambda track: track.file)
-        buses = dict(self.locked.buses)
-        rooms = SPACES | (self.taste.spaces or {})
-        for bus in sorted({bus for track in tracks for bus in track.sends} - set(buses)):
-            buses[bus] = Bus(chain=[Insert("convolution", {"ir": rooms[bus]})])
-        mix = Mix(tracks, buses, Master(list(self.locked.master.chain)), self.expert.rate)
-        return Engineered(mix.check(), self.roles, sorted(self.decisions, key=lambda decision: decision.stem))
+        for name, chain in chains.items():
+            chain.append(Insert("gain", {"gain_db": faders[name]}))
+            if places[name] != 0.5:
+                chain.append(Insert("pan", {"pan": places[name]}))
+        return {name: (chain, self.sends(name)) for name, chain in chains.items()}
 
     def manner(self, name: str) -> Manner:
         return MANNERS[self.roles[name]]
@@ -227,7 +229,7 @@ class _Engineer:
             powers = sound.powers * 10.0 ** ((targets[name] - sound.lufs) / 10.0)
             cut_hz = None if name in self.settled else self.low_cut_hz(name)
             if cut_hz is not None:
-                controls[name] |= {"low_shelf_gain_db": CUT_DB, "low_shelf_freq_hz": _typed(CUT_AT * cut_hz)}
+                controls[name] |= {"low_shelf_gain_db": CUT_DB, "low_shelf_freq_hz": typed(CUT_AT * cut_hz)}
                 powers = powers * 10.0 ** (CUT_DB / 10.0 / (1.0 + (BANDS_HZ / (CUT_AT * cut_hz)) ** 4))
                 self.decide(name, "low cut", f"below {cut_hz:.0f} Hz")
             heard[name] = powers
@@ -236,8 +238,8 @@ class _Engineer:
         for name in self.free:
             for band, (hz, cut_db, other) in zip(UNMASK_BANDS, self.unmasking(name, heard, lives_from), strict=False):
                 controls[name] |= {
-                    f"{band}_gain_db": _typed(-cut_db),
-                    f"{band}_freq_hz": _typed(min(hz, HIGHEST_FREQUENCY * self.expert.rate)),
+                    f"{band}_gain_db": typed(-cut_db),
+                    f"{band}_freq_hz": typed(min(hz, HIGHEST_FREQUENCY * self.expert.rate)),
                     f"{band}_q": UNMASK_Q,
                 }
                 self.decide(name, "unmask", f"{-cut_db:.1f} dB at {_hz(hz)}, for {other}")
@@ -286,7 +288,7 @@ class _Engineer:
         what = f"{above}, {wanted:.1f} dB at its peaks, for a crest of {sound.crest_db:.0f} dB"
         self.decide(name, "compress", what)
         settings: dict[str, Any] = {
-            "threshold_db": _typed(threshold),
+            "threshold_db": typed(threshold),
             "ratio": RATIO,
             "attack_ms": manner.attack_ms,
             "release_ms": manner.release_ms,
@@ -301,7 +303,7 @@ class _Engineer:
             before = self.sounding[name].lufs
             after = before if lufs is None else lufs
             wanted = before if self.keep_levels else targets[name]
-            faders[name] = _typed(min(max(wanted - after, LOWEST_FADER_DB), HIGHEST_FADER_DB))
+            faders[name] = typed(min(max(wanted - after, LOWEST_FADER_DB), HIGHEST_FADER_DB))
             if not self.keep_levels:
                 self.decide(name, "level", f"{faders[name]:+.1f} dB, to {targets[name]:.1f} LUFS")
             elif faders[name]:
@@ -326,7 +328,7 @@ class _Engineer:
     def sends(self, name: str) -> dict[str, float]:
         manner = self.manner(name)
         levels = {"room": manner.room_db, "plate": manner.plate_db}
-        sends = {bus: _typed(level + self.taste.sends_db) for bus, level in levels.items() if level is not None}
+        sends = {bus: typed(level + self.taste.sends_db) for bus, level in levels.items() if level is not None}
         if sends:
             self.decide(name, "space", ", ".join(f"{bus} {level:g} dB" for bus, level in sends.items()))
         return sends
@@ -341,7 +343,7 @@ def _pan_of(track: Track) -> float:
     return 0.5
 
 
-def _typed(value: float) -> float:
+def typed(value: float) -> float:
     """Four digits, as many as anybody would type."""
     return float(f"{value:.4g}") + 0.0
 
