@@ -344,13 +344,13 @@ def test_models_that_do_not_fit_are_refused(place):
 def test_names_that_no_bundled_model_has(name):
     song()
     result = run("mix", "stems", "-q", "--model", name)
-    there = " or ".join(bundled()) or "a file"
+    there = " or ".join(bundled("mix")) or "a file"
     assert result.code == 2 and "neither a file nor a model that comes with mixtools; give" in result.err
     assert any(word in result.err for word in there.split(" or ")) and result.err.count("\n") == 1
 
 
 def test_bundled_models_can_be_read():
-    for name in bundled():
+    for name in bundled("mix"):
         assert open_model(name, "mix" if "dmc" in name else "")[0]
 
 

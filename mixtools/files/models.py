@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BUNDLED = Path(__file__).parents[1] / "models"
+"""A folder of them for every task."""
+
 SUFFIX = ".safetensors"
 
 
-def bundled() -> list[str]:
-    """The names of the models that come with mixtools."""
-    return sorted(path.stem for path in BUNDLED.glob(f"*{SUFFIX}"))
+def bundled(task: str) -> list[str]:
+    """The names of the models for a task that come with mixtools."""
+    return sorted(path.stem for path in (BUNDLED / task).glob(f"*{SUFFIX}"))
 
 
 def open_model(argument: str, task: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -29,14 +31,14 @@ def open_model(argument: str, task: str) -> tuple[dict[str, Tensor], dict[str, A
     The argument is a bundled model's name, a file that `export` wrote, or the folder of a training, whose best
     weights so far are taken.
     """
-    if argument in bundled():
-        return read_model(BUNDLED / f"{argument}{SUFFIX}")
+    if argument in bundled(task):
+        return read_model(BUNDLED / task / f"{argument}{SUFFIX}")
     if argument and Path(argument).is_dir():
         tensors, record = read_checkpoint(argument, "best")
         about = record.get("about")
         return tensors, about if isinstance(about, dict) else {}
     if not argument or not (Path(argument).exists() or "/" in argument or argument.endswith(SUFFIX)):
-        known = bundled()
+        known = bundled(task)
         name = f"{nearest(argument, known)}, or a file" if known else "a file"
         raise ParameterError(
             f"the model is {shown(argument) if argument else 'empty'}, neither a file nor a model that comes with"

@@ -1,9 +1,12 @@
 """How sound automatic mixes are, and how near they come to finished ones: the papers' Tables 12 and 13, and the bars.
 
-python tests/bench/automix.py [songs=100] [sound|near|real|time ...]     all unless named
+python tests/bench/automix.py [songs=100] [model=NAME|FILE ...] [vggish=FILE] [sound|dry|near|real|time ...]
 
-`sound` checks the expert's mixes of synthesised songs, `near` compares every method with finished mixes of held-out
-families, `real` with the record of MIXTOOLS_AUDIO, `time` takes a whole process on 24 stems of 4 minutes.
+All benches run unless some are named. `sound` checks the mixes of synthesised songs; `dry` compares every method with
+mixes of faders and pans only, by families of rules that nothing was trained on (Table 12); `near` does so with EQ,
+compression and reverb (Table 13); `real` compares with the record of MIXTOOLS_AUDIO; `time` takes a whole process on 24
+stems of 4 minutes. Models are compared besides the expert, those that come with mixtools unless named. Frechet
+distances are over the feature vectors, or over VGGish's embeddings where its weights are given.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +24,20 @@ from measures import WATCH
 
 from mixtools import Gaussian, features, frechet_distance, levels, render, sum_difference_mr_stft, synth_song
 from mixtools.dsp.console import Console
+from mixtools.files.models import bundled, open_model
 from mixtools.measure.features import vector
 from mixtools.measure.loudness import LoudnessMeter
 from mixtools.mix import Mix
 from mixtools.tasks.automix.baselines import baseline
-from mixtools.tasks.automix.expert import LEAD_LUFS, Expert
+from mixtools.tasks.automix.expert import LEAD_LUFS, Engineered, Expert
 from mixtools.tasks.automix.mastering import mastered
+from mixtools.tasks.automix.model import Model
 from mixtools.tasks.automix.rules import LEADS, MANNERS
+from mixtools.tasks.automix.supervision import supervised
 from mixtools.tasks.loudnorm import normalise
 from mixtools.tasks.mix import equal_gain
 from mixtools.tasks.recordings import ArrayRecording, Playing
+from mixtools.tasks.train.families import DRY, EFFECTS, FAMILIES, HELD_OUT, mixed_by
 
 RATE = 44100
 SECONDS = 10.0
@@ -63,9 +70,28 @@ def bar(what: str, measured: str, limit: str, met: bool) -> None:
     print(f"  {what:<64} {measured:>14}   bar {limit:<12} {'met' if met else 'MISSED'}", flush=True)
 
 
-def sound(songs: int) -> None:
+@dataclass(frozen=True)
+class Asked:
+    songs: int
+    models: dict[str, Model]
+    vggish: str | None
+
+
+def engineered(model: Model | None, expert: Expert, keep_levels: bool = False) -> Engineered:
+    """As `mixtools mix` does it."""
+    if model is None:
+        return expert.mix(keep_levels=keep_levels)
+    return supervised(expert, model.mix(expert.stems, expert.rate, expert.ranges), keep_levels=keep_levels)
+
+
+def sound(asked: Asked) -> None:
+    for name, model in {"expert": None, **asked.models}.items():
+        sound_of(name, model, asked.songs)
+
+
+def sound_of(mixer: str, model: Model | None, songs: int) -> None:
     """What every mix has to be, whatever it is like."""
-    print(f"the expert's mixes of {songs} synthesised songs of 8 to 24 stems, {SECONDS:g} s")
+    print(f"{mixer}: mixes of {songs} synthesised songs of 8 to 24 stems, {SECONDS:g} s")
     failed: dict[str, list[str]] = {}
 
     def expect(what: str, song: str, holds: bool) -> None:
@@ -76,7 +102,7 @@ def sound(songs: int) -> None:
     for i in range(songs):
         song = synth_song(5000 + i, SECONDS, RATE, 8 + i % 17)
         expert = Expert(recordings(song.stems), RATE, threads=THREADS)
-        found = expert.mix()
+        found = engineered(model, expert)
         mix = finished(found.mix, song.stems, RATE)
         heard = played(mix, song.stems, RATE)
         level = levels(heard, RATE)
@@ -84,8 +110,8 @@ def sound(songs: int) -> None:
         expect("true peak under -1 dBTP", song.name, level.true_peak_dbtp <= -1.0)
         expect("nothing clips", song.name, float(np.abs(heard).max()) <= 1.0)
         expect("correlation above 0", song.name, float((heard[0] * heard[1]).sum()) > 0.0)
-        turned = Expert(recordings(dict(reversed(song.stems.items()))), RATE, threads=THREADS).mix().mix
-        expect("the same mix in any order", song.name, turned == found.mix)
+        turned = Expert(recordings(dict(reversed(song.stems.items()))), RATE, threads=THREADS)
+        expect("the same mix in any order", song.name, engineered(model, turned).mix == found.mix)
         lead = next((role for role in LEADS if role in found.roles.values()), None)
         for track in mix.tracks:
             alone = played(Mix([track], mix.buses, sample_rate=RATE), song.stems, RATE)
@@ -95,8 +121,8 @@ def sound(songs: int) -> None:
             expect("no stem 20 LU below its role", f"{song.name} {track.file}", lufs is None or lufs > wanted - 20.0)
             if role in (lead, "bass") and len(song.stems[track.file]) == 1:
                 # Without the room, whose two sides are never quite alike for a tone.
-                dry = played(Mix([replace(track, sends={})], sample_rate=RATE), song.stems, RATE)
-                left, right = (float(np.square(side).sum()) for side in dry)
+                plain = played(Mix([replace(track, sends={})], sample_rate=RATE), song.stems, RATE)
+                left, right = (float(np.square(side).sum()) for side in plain)
                 aside = abs(right - left) / max(left + right, 1e-30)
                 expect("lead and bass within 5 % of the centre", f"{song.name} {track.file}", aside <= 0.05)
     for what, songs_that_failed in failed.items():
@@ -106,12 +132,13 @@ def sound(songs: int) -> None:
             print(f"      {name}")
 
 
-def methods(stems: dict[str, np.ndarray], rate: int, seed: int) -> dict[str, Mix]:
-    found = {"sum": equal_gain({name: len(stem) for name, stem in stems.items()})}
-    found |= {name: baseline(name, recordings(stems), rate, seed) for name in ("mono", "equal-loudness", "random")}
+def methods(stems: dict[str, np.ndarray], rate: int, seed: int, models: dict[str, Model]) -> dict[str, Mix]:
+    found = {name: baseline(name, recordings(stems), rate, seed) for name in ("mono", "random", "equal-loudness")}
+    found["sum"] = equal_gain({name: len(stem) for name, stem in stems.items()})
     expert = Expert(recordings(stems), rate, threads=THREADS)
-    found["expert"] = expert.mix().mix
-    found["expert --keep-levels"] = expert.mix(keep_levels=True).mix
+    for name, model in {"expert": None, **models}.items():
+        found[name] = engineered(model, expert).mix
+        found[f"{name} --keep-levels"] = engineered(model, expert, keep_levels=True).mix
     return found
 
 
@@ -126,31 +153,53 @@ def compared(found: dict[str, Mix], stems: dict[str, np.ndarray], target: np.nda
     return goal, results
 
 
-def near(songs: int) -> None:
-    from mixtools.tasks.train.families import FAMILIES, HELD_OUT, mixed_by
+def dry(asked: Asked) -> None:
+    print(f"{asked.songs} songs, mixed with faders and pans by rules that nothing was trained on")
+    table(asked, DRY)
 
-    print(f"{songs} songs whose mixes follow rules that nothing was trained on")
+
+def near(asked: Asked) -> None:
+    print(f"{asked.songs} songs, mixed with EQ, compression and reverb by rules that nothing was trained on")
+    table(asked, EFFECTS)
+
+
+def table(asked: Asked, effects: tuple[str, ...]) -> None:
     distances: dict[str, list[float]] = {}
     vectors: dict[str, list[np.ndarray]] = {}
-    for i in range(songs):
+    embedded = embedding(asked.vggish)
+    for i in range(asked.songs):
         song = synth_song(7000 + i, SECONDS, RATE, 8 + i % 9)
         family = FAMILIES[HELD_OUT[i % len(HELD_OUT)]]
-        target = played(mixed_by(family, song.stems, song.roles, RATE, i), song.stems, RATE)[:, : round(SECONDS * RATE)]
-        goal, results = compared(methods(song.stems, RATE, i), song.stems, target, RATE)
-        vectors.setdefault("target", []).append(vector(features(goal, RATE)))
+        goal = played(mixed_by(family, song.stems, song.roles, RATE, i, effects), song.stems, RATE)
+        found = methods(song.stems, RATE, i, asked.models)
+        goal, results = compared(found, song.stems, goal[:, : round(SECONDS * RATE)], RATE)
+        vectors.setdefault("target", []).extend(embedded(goal))
         for name, (heard, distance) in results.items():
             distances.setdefault(name, []).append(distance)
-            vectors.setdefault(name, []).append(vector(features(heard, RATE)))
+            vectors.setdefault(name, []).extend(embedded(heard))
     print(f"    {'':<24} {'stereo MR-STFT':>16} {'to random':>10} {'Frechet':>10}")
-    scale = np.maximum(np.std(vectors["target"], axis=0), 1e-6)
+    scale = 1.0 if asked.vggish else np.maximum(np.std(vectors["target"], axis=0), 1e-6)
     fits = {name: Gaussian.of(np.array(found) / scale) for name, found in vectors.items()}
     random = np.mean(distances["random"])
     for name, found in distances.items():
         distance = frechet_distance(fits[name], fits["target"])
-        print(f"    {name:<24} {np.mean(found):16.3f} {np.mean(found) / random:10.3f} {distance:10.1f}")
+        print(f"    {name:<24} {np.mean(found):16.3f} {np.mean(found) / random:10.3f} {distance:10.2f}", flush=True)
 
 
-def real(_: int) -> None:
+def embedding(vggish: str | None):
+    """What Frechet distances are over: a mix (2, n) to vectors."""
+    if vggish is None:
+        return lambda mix: [vector(features(mix, RATE))]
+    import soxr
+
+    from mixtools.files.weights import read_weights
+    from mixtools.nets.vggish import RATE_HZ, VGGish
+
+    net = VGGish.load(read_weights(vggish), vggish)
+    return lambda mix: net.embed(soxr.resample(mix.mean(axis=0), RATE, RATE_HZ, "HQ"))
+
+
+def real(asked: Asked) -> None:
     if "MIXTOOLS_AUDIO" not in os.environ:
         print("real: skipped; give MIXTOOLS_AUDIO=FOLDER")
         return
@@ -159,40 +208,54 @@ def real(_: int) -> None:
         p.name: soundfile.read(p, dtype="float32", always_2d=True)[0].T for p in sorted((folder / "stems").iterdir())
     }
     target, rate = soundfile.read(folder / "mix.flac", dtype="float32", always_2d=True)
-    _, results = compared(methods(stems, rate, 0), stems, target.T, rate)
+    _, results = compared(methods(stems, rate, 0, asked.models), stems, target.T, rate)
     print("a released record, stereo MR-STFT")
     for name, (_, distance) in results.items():
         print(f"    {name:<24} {distance:.3f}")
 
 
-def timed(_: int) -> None:
+def timed(asked: Asked) -> None:
+    print("24 stems of 4 minutes, whole process")
     with tempfile.TemporaryDirectory() as folder:
-        song = synth_song(1, 240.0, RATE, 24)
-        for name, samples in song.stems.items():
-            soundfile.write(Path(folder) / name, samples.T, RATE, "PCM_24")
-        words = [sys.executable, "-m", "mixtools", "mix", folder, "-o", f"{folder}/../mixed.wav", "-q", "--force"]
-        done = subprocess.run([sys.executable, "-c", WATCH, *words], check=True, capture_output=True, text=True)
-        seconds, kilobytes = done.stdout.split()
-        Path(f"{folder}/../mixed.wav").unlink()
-    bar("24 stems of 4 minutes, whole process", f"{float(seconds):.1f} s", "30 s", float(seconds) <= 30.0)
-    print(f"    {int(kilobytes) / 1024:.0f} MiB")
+        stems = Path(folder) / "stems"
+        stems.mkdir()
+        for name, samples in synth_song(1, 240.0, RATE, 24).stems.items():
+            soundfile.write(stems / name, samples.T, RATE, "PCM_24")
+        for name, limit in {"expert": 30.0, **dict.fromkeys(asked.models, 60.0)}.items():
+            words = [sys.executable, "-m", "mixtools", "mix", str(stems), "-o", f"{folder}/mix.wav", "-q", "--force"]
+            words += [] if name == "expert" else ["--model", name]
+            done = subprocess.run([sys.executable, "-c", WATCH, *words], check=True, capture_output=True, text=True)
+            seconds, kilobytes = map(float, done.stdout.split())
+            bar(name, f"{seconds:.1f} s", f"{limit:g} s", seconds <= limit)
+            print(f"    {kilobytes / 1024:.0f} MiB")
 
 
-BENCHES = {"sound": sound, "near": near, "real": real, "time": timed}
+BENCHES = {"sound": sound, "dry": dry, "near": near, "real": real, "time": timed}
+
+
+def opened(name: str) -> Model:
+    tensors, about = open_model(name, "mix")
+    return Model.load(tensors, about, name)
 
 
 def main() -> None:
-    songs = 100
-    asked = []
+    songs, vggish = 100, None
+    asked, models = [], []
     for word in sys.argv[1:]:
-        if word.startswith("songs="):
-            songs = int(word.removeprefix("songs="))
+        option, _, value = word.partition("=")
+        if option == "songs":
+            songs = int(value)
+        elif option == "model":
+            models.append(value)
+        elif option == "vggish":
+            vggish = value
         elif word in BENCHES:
             asked.append(word)
         else:
             sys.exit(f"automix.py: {word} is not a bench; give {', '.join(BENCHES)}")
+    given = Asked(songs, {name: opened(name) for name in models or bundled("mix")}, vggish)
     for name in asked or BENCHES:
-        BENCHES[name](songs)
+        BENCHES[name](given)
 
 
 if __name__ == "__main__":

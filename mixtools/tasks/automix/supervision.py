@@ -52,7 +52,7 @@ class _Supervisor(Engineer):
         else:
             taste_lu = (self.taste.levels_lu or {}).get(self.roles[name], 0.0)
             off = lufs + taste_lu - target - shift
-            moved = taste_lu + min(max(off, -MOST_OFF_LU), MOST_OFF_LU) - off - (shift if self.settled else 0.0)
+            moved = taste_lu + min(max(off, -MOST_OFF_LU), MOST_OFF_LU) - off - shift
             if abs(off) > MOST_OFF_LU:
                 side = "above" if off > 0 else "below"
                 self.decide(name, "level", f"{abs(off):.1f} LU {side} its role, brought to {MOST_OFF_LU:g} LU")
