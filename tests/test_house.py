@@ -39,6 +39,9 @@ ROOMS = {
 """What each room may import, besides itself."""
 ROOMS["cli"] = set(ROOMS)
 
+COMMANDS = list(manpage.commands(typer.main.get_command(app)))
+"""With their whole names: `train mix`, too."""
+
 HEAVY = {"torch", "numba", "scipy", "numpy", "soundfile", "soxr", "ruamel", "pyloudnorm"}
 
 
@@ -87,7 +90,7 @@ def modules_loaded_by(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--help"], ["--version"], *([name, "--help"] for name in typer.main.get_command(app).commands)],
+    [[], ["--help"], ["--version"], *([*name.split(), "--help"] for name, _ in COMMANDS)],
     ids=" ".join,
 )
 def test_help_loads_nothing_heavy(arguments):
@@ -146,7 +149,7 @@ def test_every_control_says_what_it_is():
 
 
 def test_every_option_has_help_and_says_what_it_takes():
-    for name, command in typer.main.get_command(app).commands.items():
+    for name, command in COMMANDS:
         for parameter in command.params:
             assert parameter.help or parameter.name == "help", f"{name} {parameter.name}"
             assert parameter.is_flag if parameter.param_type_name == "option" and not parameter.metavar else True
@@ -214,7 +217,7 @@ def shell(command: str, folder: Path) -> str:
 
 
 def examples():
-    for name, command in typer.main.get_command(app).commands.items():
+    for name, command in COMMANDS:
         for what, line in inspect.getmodule(inspect.unwrap(command.callback)).EXAMPLES:
             yield pytest.param(line, id=f"{name}: {what}")
 
