@@ -15,6 +15,7 @@ import typer
 
 from mixtools.cli.main import app
 from mixtools.cli.mixfilepage import mixfile_page
+from mixtools.cli.modelpage import models_page
 from mixtools.cli.roff import code, page, paragraphs, roff, table, tagged
 from mixtools.errors import ExitStatus
 from mixtools.files.corpora import LAYOUTS
@@ -97,7 +98,11 @@ def top_page(group: Any) -> str:
         tagged(f"mixtools {name}", inspect.cleandoc(command.callback.__doc__).split("\n\n")[0])
         for name, command in commands(group)
     )
-    pages = [*(f"\\fB{roff(manual(name))}\\fR(1)" for name, _ in commands(group)), "\\fBmixtools\\-mixfile\\fR(5)"]
+    pages = [
+        *(f"\\fB{roff(manual(name))}\\fR(1)" for name, _ in commands(group)),
+        "\\fBmixtools\\-mixfile\\fR(5)",
+        "\\fBmixtools\\-models\\fR(7)",
+    ]
     see = ", ".join(pages)
     return page(
         "mixtools",
@@ -294,7 +299,11 @@ def pages() -> dict[str, str]:
     """Every page by its file name."""
     group = typer.main.get_command(app)
     written = {f"{manual(name)}.1": command_page(name, command) for name, command in commands(group)}
-    return {"mixtools.1": top_page(group), "mixtools-mixfile.5": mixfile_page()} | written
+    return {
+        "mixtools.1": top_page(group),
+        "mixtools-mixfile.5": mixfile_page(),
+        "mixtools-models.7": models_page(),
+    } | written
 
 
 def write_pages(folder: Path) -> None:

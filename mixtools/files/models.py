@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,35 @@ SUFFIX = ".safetensors"
 def bundled(task: str) -> list[str]:
     """The names of the models for a task that come with mixtools."""
     return sorted(path.stem for path in (BUNDLED / task).glob(f"*{SUFFIX}"))
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a bundled model is and what it is worth; it stands beside its weights as YAML.
+
+    figures: rows of what was measured, what it came to, and what it stands beside; the command measures them.
+    """
+
+    summary: str
+    data: str
+    training: str
+    licence: str
+    limits: str
+    figures: tuple[tuple[str, str, str], ...]
+    command: str
+
+
+def card(task: str, name: str) -> Card:
+    """The card of a bundled model."""
+    from mixtools.files.mixfile import plain_tree, read_text
+
+    path = BUNDLED / task / f"{name}.yaml"
+    found = plain_tree(read_text(path), str(path))
+    wanted = [field.name for field in fields(Card)]
+    if not isinstance(found, dict) or list(found) != wanted:
+        raise ParameterError(f"{path} does not hold {', '.join(wanted)}; give them in this order")
+    figures = tuple(tuple(str(cell) for cell in row) for row in found["figures"])
+    return Card(**{**found, "figures": figures})
 
 
 def open_model(argument: str, task: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
