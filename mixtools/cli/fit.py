@@ -46,8 +46,8 @@ else the stems' most common one; what differs is resampled, and said so. With `-
 audio that the fit did not see: the residual on what it was fitted to proves little, as the filters of many tracks can
 follow any music.
 
-The same command on the same machine writes the same bytes. An interrupt (Ctrl-C) while the fit is improving writes the
-best so far, and ends with exit code 130.
+The same command on the same machine writes the same bytes; with another number of threads the last digits of what is
+found differ. An interrupt (Ctrl-C) while the fit is improving writes the best so far, and ends with exit code 130.
 """
 
 EXAMPLES = (
@@ -214,7 +214,7 @@ def fit(
         ),
     ] = None,
     bits: options.Bits = None,
-    threads: options.Threads = None,
+    threads: options.RoundingThreads = None,
     dry_run: options.DryRun = False,
     force: options.Force = False,
     json_: options.Json = False,

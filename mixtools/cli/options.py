@@ -125,6 +125,14 @@ Threads = Annotated[
     int | None,
     whole_option("--threads", "Threads to use at most; all cores unless given. The result is the same.", 1, 1024),
 ]
+RoundingThreads = Annotated[
+    int | None,
+    whole_option(
+        "--threads", "Threads to use at most; all cores unless given. Another number rounds differently.", 1, 1024
+    ),
+]
+"""For what is solved or learned: its sums are in another order with other threads."""
+
 Rate = Annotated[
     int | None,
     typer.Option(

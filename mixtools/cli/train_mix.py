@@ -142,7 +142,7 @@ def mix(
     learning_rate: training.LearningRate = "3e-4",
     seed: training.Seed = "0",
     device: training.Device = "auto",
-    threads: training.Threads = None,
+    threads: options.RoundingThreads = None,
     resume: training.Resume = False,
     export: training.Export = None,
     dry_run: options.DryRun = False,

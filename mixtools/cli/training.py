@@ -98,13 +98,6 @@ Device = Annotated[
         "--device", options.DEVICES, "Where it is computed; torchrun gives every process a GPU of its own."
     ),
 ]
-Threads = Annotated[
-    int | None,
-    options.whole_option(
-        "--threads", "Threads to use at most; all cores unless given. Another number rounds differently.", 1, 1024
-    ),
-]
-
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is learned from.")]
 
 
