@@ -15,7 +15,7 @@ import pytest
 import typer
 
 import mixtools
-from mixtools.cli import manpage
+from mixtools.cli import manpage, mixfilepage
 from mixtools.cli.main import app
 from mixtools.controls import EFFECTS
 from mixtools.errors import ExitStatus
@@ -175,7 +175,7 @@ def test_man_pages_name_every_effect_control_and_exit_code():
 def test_the_man_page_of_the_mix_file_shows_a_mix_file():
     from mixtools.files.mixfile import parse_mix
 
-    assert len(parse_mix(manpage._EXAMPLE, "man").tracks) == 1
+    assert len(parse_mix(mixfilepage.EXAMPLE, "man").tracks) == 1
 
 
 @pytest.fixture(scope="module")

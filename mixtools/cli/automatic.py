@@ -96,7 +96,7 @@ def _engineered(
     model = None if wanted.model is None else _model(wanted.model)
     others = [] if wanted.model is None else [Path(wanted.model)]
     roles = given_roles(wanted.roles, sorted(session.stems))
-    locked, session.impulse_files = _locked(report, session, wanted.lock)
+    locked, session.impulse_files = locked_mix(report, session, wanted.lock)
     with report.stages(LISTENING) as tell, ExitStack() as closing:
         expert = Expert(
             sounds,
@@ -104,7 +104,7 @@ def _engineered(
             roles,
             threads,
             lambda share: tell(LISTENING, share),
-            _opener(session, threads, closing),
+            opener(session, threads, closing),
         )
         tastes = [taste(wanted.seed, number) for number in range(1, (wanted.variations or 0) + 1)] or [None]
         if model is None:
@@ -199,7 +199,7 @@ def given_roles(entries: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     return roles
 
 
-def _locked(report: Report, session: Automatic, lock: str | None) -> tuple[Mix | None, dict[str, Path]]:
+def locked_mix(report: Report, session: Automatic, lock: str | None) -> tuple[Mix | None, dict[str, Path]]:
     """The mix file that settles some of the tracks, and its impulse responses."""
     if lock is None:
         return None, {}
@@ -210,7 +210,7 @@ def _locked(report: Report, session: Automatic, lock: str | None) -> tuple[Mix |
     return matched.mix, impulse_files(matched.mix, lock)
 
 
-def _opener(session: Session, threads: int, stack: ExitStack) -> Callable[[Mix], Console]:
+def opener(session: Session, threads: int, stack: ExitStack) -> Callable[[Mix], Console]:
     """Gives consoles for mixes of a session's stems, which are closed with the stack."""
 
     def open_console(mix: Mix) -> Console:
@@ -226,8 +226,8 @@ def _opener(session: Session, threads: int, stack: ExitStack) -> Callable[[Mix],
 def _mastered(report: Report, session: Automatic, wanted: Wanted, threads: int) -> Automatic:
     """A session whose mix has its loudness."""
     target = TARGET_LUFS.default if wanted.target_lufs is None else wanted.target_lufs
-    with report.stages(MEASURING) as tell, ExitStack() as closing:
-        found = mastered(session.mix, _opener(session, threads, closing), target, progress=lambda s: tell(MEASURING, s))
+    with report.progress(MEASURING, session.frames) as progress, ExitStack() as closing:
+        found = mastered(session.mix, opener(session, threads, closing), target, progress=progress)
     plan = found.plan
     rules = list(session.rules)
     if plan.unchanged is not None:

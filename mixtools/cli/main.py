@@ -19,6 +19,7 @@ from mixtools.cli.loudnorm import loudnorm
 from mixtools.cli.mix import mix
 from mixtools.cli.report import say
 from mixtools.cli.train import train
+from mixtools.cli.transfer import transfer
 from mixtools.errors import ExitStatus, MixtoolsError
 
 PROGRAM = "mixtools"
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command()(fit)
 app.command()(mix)
+app.command()(transfer)
 app.command()(features)
 app.command()(loudnorm)
 app.add_typer(train, name="train")

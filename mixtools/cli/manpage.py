@@ -158,13 +158,18 @@ def comparison_lists() -> str:
         for feature in declared
     ]
     parts = [".SS Relative errors", paragraphs(_ERRORS), ".PP", table(["feature", "floor", "why"], rows, "l l lx")]
-    parts += [".SS Audio-feature loss", paragraphs(_LOSS)]
-    parts += [tagged(term.name, f"Weight {term.weight:g}. {term.help}") for term in AF_TERMS.values()]
+    parts += [".SS Audio-feature loss", audio_feature_terms()]
     parts += [".SS Sample by sample", paragraphs(_ALIGNED)]
     for metric in ALIGNED.values():
         null = f" Null {metric.undefined}." if metric.undefined else ""
         parts.append(tagged(metric.name, f"{metric.help} Equation: {metric.equation}. Source: {metric.source}.{null}"))
     return "\n".join(parts)
+
+
+def audio_feature_terms() -> str:
+    """Diff-MST's loss, term by term."""
+    terms = [tagged(term.name, f"Weight {term.weight:g}. {term.help}") for term in AF_TERMS.values()]
+    return "\n".join([paragraphs(_LOSS), *terms])
 
 
 def target_table() -> str:
@@ -289,7 +294,9 @@ _MORE = {
     "mix": {"RULES": expert_rules},
     "fit": {"EQUATIONS": fit_equations},
     "features": {"FEATURES": feature_lists, "COMPARISON": comparison_lists},
+    "transfer": {"LOSS": audio_feature_terms},
     "loudnorm": {"PRESETS": target_table},
+    "train transfer": {"LAYOUTS": song_layouts},
     "train mix": {"LAYOUTS": song_layouts, "FAMILIES": mixing_families},
 }
 """Sections that only some commands' pages have."""

@@ -8,7 +8,7 @@ from mixtools.cli.roff import code, page, paragraphs, roff, table
 from mixtools.controls import CHANNEL, EFFECTS, OFFSET_MS, SEND, Control, shown
 from mixtools.presets import PRESETS, BelowNyquist, Slot, Strip
 
-_EXAMPLE = """\
+EXAMPLE = """\
 mixtools: 1                     # format version
 sample_rate: 44100
 tracks:
@@ -138,7 +138,7 @@ def mixfile_page() -> str:
         5,
         "the mix file: tracks, buses, effects and their controls",
         {
-            "EXAMPLE": code(_EXAMPLE),
+            "EXAMPLE": code(EXAMPLE),
             "DESCRIPTION": paragraphs(_FORMAT),
             "TRACKS AND BUSES": table(["key", "range", "default", "what it does"], keys, "l l l lx"),
             "AUTOMATION": paragraphs(_AUTOMATION),

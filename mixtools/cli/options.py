@@ -79,6 +79,12 @@ def word_option(name: str, words: Iterable[str], help: str, metavar: str | None 
     return typer.Option(name, metavar=metavar or "|".join(known), parser=word(name, known), help=help)
 
 
+def control_option(control: Control, metavar: str) -> Any:
+    """An option that takes what is declared elsewhere."""
+    parse = whole(control) if control.kind == "whole" else number(control)
+    return typer.Option(control.name, metavar=metavar, parser=parse, help=control.help)
+
+
 def seed_option(help: str) -> Any:
     """The option --seed."""
     return whole_option("--seed", help, 0, 2**32 - 1)

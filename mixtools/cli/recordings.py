@@ -48,19 +48,29 @@ def recording(excerpts: Excerpts, stem: Stem, rate: int) -> Recording:
     return ArrayRecording(source.read(source.frames))
 
 
-def check_finished(item: Input, start: float, end: float | None) -> None:
-    """Refuse a mix that cannot be fitted: too short, or silent from `start` to `end` (seconds)."""
+def check_finished(
+    item: Input,
+    start: float,
+    end: float | None,
+    option: str = "--",
+    give: str = "the mix that the stems were made into",
+) -> None:
+    """Refuse a finished mix that tells nothing: too short, or silent from `start` to `end` (seconds).
+
+    `option` begins the names of the options that these came from.
+    """
     with item.open() as file:
         if file.seconds < SHORTEST_MIX_S:
             raise AudioError(f"{item.shown}: is {file.seconds:.3f} s long; give a mix of {SHORTEST_MIX_S:g} s or more")
         if start >= file.seconds:
             raise ParameterError(
-                f"--start is {start:g}, but {item.shown} ends at {file.seconds:g} s; give an earlier start"
+                f"{option}start is {start:g}, but {item.shown} ends at {file.seconds:g} s; give an earlier start"
             )
         stop = file.seconds if end is None else min(end, file.seconds)
         if stop - start < SHORTEST_MIX_S:
             raise ParameterError(
-                f"--start and --end leave {stop - start:g} s of {item.shown}; give {SHORTEST_MIX_S:g} s or more"
+                f"{option}start and {option}end leave {stop - start:g} s of {item.shown}; give {SHORTEST_MIX_S:g} s or"
+                " more"
             )
         first, last = round(start * file.rate), round(stop * file.rate)
         sounds, at = False, 0
@@ -69,4 +79,4 @@ def check_finished(item: Input, start: float, end: float | None) -> None:
             at += block.shape[1]
     if not sounds:
         where = "" if (start, stop) == (0, file.seconds) else f" from {start:g} to {stop:g} s"
-        raise AudioError(f"{item.shown}: is silent{where}; give the mix that the stems were made into")
+        raise AudioError(f"{item.shown}: is silent{where}; give {give}")

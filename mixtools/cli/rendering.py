@@ -78,17 +78,25 @@ class Session:
         stems = [stem.path for stem in self.stems.values() if stem.path is not None]
         return [*stems, *self.impulse_files.values(), *self.others]
 
+    @property
+    def frames(self) -> int:
+        """The longest stem's length at the session's rate."""
+        return max(round(stem.frames * self.rate / stem.rate) for stem in self.stems.values())
+
+    def heard_responses(self) -> dict[str, tuple[np.ndarray, int]]:
+        """The impulse responses that the mix names, and their rates."""
+        files = {name: read_audio(path, LONGEST_RESPONSE_S) for name, path in self.impulse_files.items()}
+        return files | {name: (samples, self.rate) for name, samples in self.responses.items()}
+
     def console(self, report: Report, threads: int) -> Console:
         """The console, with every stem at its beginning."""
         names = sorted({track.file for track in self.mix.tracks})
         for rate in sorted({self.stems[name].rate for name in names} - {self.rate}):
             moved = ", ".join(name for name in names if self.stems[name].rate == rate)
             report.note(f"{moved}: {rate} Hz, resampled to {self.rate} Hz")
-        responses = {name: read_audio(path, LONGEST_RESPONSE_S) for name, path in self.impulse_files.items()}
-        responses |= {name: (samples, self.rate) for name, samples in self.responses.items()}
         self.sources = [at_rate(reader(stem), self.rate) for stem in self.used]
         with _named(self.shown):
-            console = Console(self.mix, self.sources, self.rate, threads=threads, responses=responses)
+            console = Console(self.mix, self.sources, self.rate, threads=threads, responses=self.heard_responses())
         for note in console.notes:
             report.note(f"{self.shown}: {note}" if self.shown else note)
         return console

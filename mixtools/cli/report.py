@@ -15,7 +15,7 @@ class Report:
 
     def __init__(self, quiet: bool, verbose: bool):
         self._quiet = quiet
-        self._verbose = verbose
+        self.verbose = verbose
 
     def note(self, text: str) -> None:
         """Something to know; not with --quiet."""
@@ -24,7 +24,7 @@ class Report:
 
     def detail(self, text: str) -> None:
         """Only with --verbose."""
-        if self._verbose and not self._quiet:
+        if self.verbose and not self._quiet:
             say(text)
 
     def warn(self, text: str) -> None:

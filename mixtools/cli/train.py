@@ -5,9 +5,11 @@ from __future__ import annotations
 import typer
 
 from mixtools.cli.train_mix import mix
+from mixtools.cli.train_transfer import transfer
 
 train = typer.Typer(rich_markup_mode="rich")
 train.command()(mix)
+train.command()(transfer)
 
 
 @train.callback(invoke_without_command=True)

@@ -286,9 +286,11 @@ def trained(
     model says it is about, besides what its training says.
     """
     from mixtools.files.models import export
+    from mixtools.nets.allocation import keep_pages
     from mixtools.nets.processes import processes
 
     began = time.perf_counter()
+    keep_pages()
     with torch_threads(threads), processes(device_of(device)) as world, report.compiling():
         own = quiet or world.rank > 0
         with telling(report, steps, skipped, own) as tell:

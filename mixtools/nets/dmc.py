@@ -312,9 +312,11 @@ def _response(rooms: tuple[str, ...], units: Tensor, decay: Tensor, rate: float)
 @lru_cache(maxsize=4)
 def _bank(rooms: tuple[str, ...], rate: int) -> Tensor:
     """The rooms' responses, (rooms, 2, taps of the longest)."""
-    responses = [torch.from_numpy(room_response(room, rate)).float() for room in rooms]
-    longest = max(response.shape[-1] for response in responses)
-    return torch.stack([pad(response, (0, longest - response.shape[-1])) for response in responses])
+    # What is made while mixing could not be learned with later.
+    with torch.inference_mode(False):
+        responses = [torch.from_numpy(room_response(room, rate)).float() for room in rooms]
+        longest = max(response.shape[-1] for response in responses)
+        return torch.stack([pad(response, (0, longest - response.shape[-1])) for response in responses])
 
 
 def _starts(strip: Strip, rate: float) -> Tensor:

@@ -16,6 +16,10 @@ from torch.nn.functional import glu, pad
 from mixtools.errors import ParameterError
 from mixtools.nets.dmc import Songs
 
+CONDITION_LAYERS = 128, 256
+CONDITION = 128
+"""The thesis leaves the network open that hears the controls; these widths give the parameters of its table 6."""
+
 LAYERS = 6
 CHANNELS = 16
 GROWTH = 2
@@ -42,12 +46,20 @@ class Film(nn.Module):
         return self.scale(condition)[..., None] * x + self.shift(condition)[..., None]
 
 
+def condition(controls: int, features: int = CONDITION) -> nn.Sequential:
+    """The network that all blocks hear the controls (b, controls) through, from -1 to 1 each: (b, features)."""
+    wide, wider = CONDITION_LAYERS
+    return nn.Sequential(
+        nn.Linear(controls, wide), nn.ReLU(), nn.Linear(wide, wider), nn.ReLU(), nn.Linear(wider, features), nn.ReLU()
+    )
+
+
 class Encoder(nn.Module):
     """One step down: a strided convolution, FiLM where there are conditions, PReLU, twice as many channels, GLU."""
 
-    def __init__(self, inputs: int, channels: int, features: int | None = None) -> None:
+    def __init__(self, inputs: int, channels: int, features: int | None = None, kernel: int = KERNEL) -> None:
         super().__init__()
-        self.down = nn.Conv1d(inputs, channels, KERNEL, STRIDE)
+        self.down = nn.Conv1d(inputs, channels, kernel, STRIDE)
         self.film = Film(features, channels) if features else None
         self.activation = nn.PReLU()
         self.gate = nn.Conv1d(channels, 2 * channels, 1)
@@ -65,10 +77,12 @@ class Decoder(nn.Module):
     The last one ends without PReLU: audio goes both ways.
     """
 
-    def __init__(self, channels: int, outputs: int, features: int | None = None, last: bool = False) -> None:
+    def __init__(
+        self, channels: int, outputs: int, features: int | None = None, last: bool = False, kernel: int = KERNEL
+    ) -> None:
         super().__init__()
         self.gate = nn.Conv1d(channels, 2 * channels, CONTEXT, padding=CONTEXT // 2)
-        self.up = nn.ConvTranspose1d(channels, outputs, KERNEL, STRIDE)
+        self.up = nn.ConvTranspose1d(channels, outputs, kernel, STRIDE)
         self.film = Film(features, outputs) if features else None
         self.activation = nn.Identity() if last else nn.PReLU()
 
@@ -94,14 +108,16 @@ class WaveUNet(nn.Module):
         layers: int = LAYERS,
         features: int | None = None,
         lstm: bool = False,
+        kernel: int = KERNEL,
     ) -> None:
         super().__init__()
+        self.kernel = kernel
         widths = [channels * GROWTH**layer for layer in range(layers)]
         self.encoders = nn.ModuleList(
-            Encoder(before, width, features) for before, width in zip([inputs, *widths], widths, strict=False)
+            Encoder(before, width, features, kernel) for before, width in zip([inputs, *widths], widths, strict=False)
         )
         self.decoders = nn.ModuleList(
-            Decoder(width, after, features, last=i == layers - 1)
+            Decoder(width, after, features, i == layers - 1, kernel)
             for i, (width, after) in enumerate(zip(widths[::-1], [*widths[-2::-1], outputs], strict=True))
         )
         deepest = widths[-1]
@@ -127,9 +143,9 @@ class WaveUNet(nn.Module):
         """The shortest length from n on that comes out as it went in."""
         depth = len(self.encoders)
         for _ in range(depth):
-            n = max(1, math.ceil((n - KERNEL) / STRIDE) + 1)
+            n = max(1, math.ceil((n - self.kernel) / STRIDE) + 1)
         for _ in range(depth):
-            n = (n - 1) * STRIDE + KERNEL
+            n = (n - 1) * STRIDE + self.kernel
         return n
 
 
@@ -141,6 +157,20 @@ def _rescale(net: nn.Module) -> None:
                 scale = (module.weight.std() / WEIGHT_SCALE).sqrt()
                 module.weight /= scale
                 module.bias /= scale
+
+
+class ConditionedWaveUNet(nn.Module):
+    """A sound (b, 1, n) and controls (b, controls) from 0 to 1 to a sound (b, outputs, n) of the same length."""
+
+    before = after = 0
+
+    def __init__(self, controls: int, outputs: int = 1, channels: int = CHANNELS, kernel: int = KERNEL) -> None:
+        super().__init__()
+        self.condition = condition(controls)
+        self.net = WaveUNet(1, outputs, channels, features=CONDITION, kernel=kernel)
+
+    def forward(self, x: Tensor, controls: Tensor) -> Tensor:
+        return self.net(x, self.condition(2.0 * controls - 1.0))
 
 
 class DirectMixer(nn.Module):

@@ -1,0 +1,1 @@
+"""Mixing stems like a record."""
