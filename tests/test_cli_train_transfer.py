@@ -126,7 +126,9 @@ def test_a_mixing_model_is_no_controller():
     )
 
 
-def test_what_comes_with_mixtools_is_where_the_search_starts():
+def test_a_controller_comes_with_mixtools():
     assert bundled("transfer") == ["mst"]
-    result = run("transfer", "stems", "records/one.wav", "--dry-run")
+    result = run("transfer", "stems", "records/one.wav", "--dry-run", "--engine", "both")
     assert result.out.startswith(b"would mix 3 stems at 16000 Hz like records/one.wav: both, mst\n")
+    result = run("transfer", "stems", "records/one.wav", "--dry-run")
+    assert result.out.startswith(b"would mix 3 stems at 16000 Hz like records/one.wav: optimise\n")

@@ -185,7 +185,7 @@ def test_a_dry_run_says_what_would_be_done():
         ("--weight is -1; give 0.001 to 1000", ("stems", "a.wav", "--weight", "-1")),
         ("--amount is 2; give 0 to 1", ("stems", "a.wav", "--amount", "2")),
         ("--steps is many; give a whole number, 0 to 1000", ("stems", "a.wav", "--steps", "many")),
-        ("--engine is magic; give both, controller, optimise", ("stems", "a.wav", "--engine", "magic")),
+        ("--engine is magic; give optimise, controller, both", ("stems", "a.wav", "--engine", "magic")),
         (
             "--model names a controller, and --engine optimise has none; leave one out",
             ("stems", "a.wav", "--model", "x", "--engine", "optimise"),

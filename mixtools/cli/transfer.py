@@ -17,9 +17,9 @@ SYNTH = "synth:"
 """What the name of a synthesised song begins with."""
 
 ENGINES = {
-    "both": "the controller answers, and the optimiser goes on from there",
+    "optimise": "a search from the mix by rules of `mixtools mix`",
     "controller": "a network's answer alone",
-    "optimise": "the optimiser alone, from the mix by rules of `mixtools mix`",
+    "both": "a search from the network's answer",
 }
 
 DESCRIPTION = """
@@ -35,8 +35,9 @@ are loud; --start, --end, --ref-start and --ref-end narrow that down. The whole 
 
 A table on stderr shows every feature of the equal-loudness mix, the start, the result and the record, the loss by its
 terms, and what was done to each track; --json writes that to stdout, for machines. The search starts from --from, else
-from the controller's answer, else from the mix that `mixtools mix` makes by rules, and --amount says how far to go from
-there: 0 is the start, 1 all the way; --levels, --eq, --dynamics, --stereo and --reverb say it for one aspect.
+from the mix that `mixtools mix` makes by rules; with --engine both from the answer of a trained controller, which
+--engine controller gives as it is, in a fraction of the time. --amount says how far to go from the start: 0 is the
+start, 1 all the way; --levels, --eq, --dynamics, --stereo and --reverb say it for one aspect.
 
 The same command on the same machine writes the same bytes, whatever the order of the stems and the loudness of the
 record. An interrupt (Ctrl-C) while it searches writes the best so far, and ends with exit code 130.
@@ -105,7 +106,9 @@ def transfer(
     engine: Annotated[
         str | None,
         options.word_option(
-            "--engine", ENGINES, "What finds the mix; both where a controller comes with mixtools or is named."
+            "--engine",
+            ENGINES,
+            "What finds the mix: a search unless given, a trained network, or both in turn.",
         ),
     ] = None,
     model: Annotated[

@@ -26,6 +26,7 @@ from mixtools.files.models import bundled, open_model
 from mixtools.measure.audio_features import AF_TERMS, AudioFeatures
 from mixtools.mix import Master, Mix
 from mixtools.tasks.automix.expert import Expert
+from mixtools.tasks.automix.supervision import centred
 from mixtools.tasks.recordings import Recording
 from mixtools.tasks.transfer.engine import Transferred, mastered_as_wanted, transfer
 from mixtools.tasks.transfer.goal import Goal, Reference, goal_of
@@ -202,21 +203,12 @@ class Run:
     @cached_property
     def engine(self) -> str:
         """What finds the mix."""
-        if self.wanted.engine is not None:
-            return self.wanted.engine
-        return "both" if self._model is not None else "optimise"
+        return self.wanted.engine or ("both" if self.wanted.model is not None else "optimise")
 
     @cached_property
     def _model(self) -> str | None:
         """The controller's name."""
-        if self.wanted.engine == "optimise":
-            return None
-        found = self.wanted.model or next(iter(bundled("transfer")), None)
-        if found is None and self.wanted.engine is not None:
-            raise ParameterError(
-                f"--engine is {self.wanted.engine}, but no controller comes with mixtools; give one with --model"
-            )
-        return found
+        return None if self.engine == "optimise" else self.wanted.model or bundled("transfer")[0]
 
     def _start(
         self,
@@ -244,7 +236,8 @@ class Run:
             for scale, ranges in zip(scales, goal.ranges, strict=True)
         ]
         weights = [reference.weight for reference in references]
-        mix = controller.mix(expert.stems, sounds, session.rate, weights, expert.ranges, heard)
+        answer = controller.mix(expert.stems, sounds, session.rate, weights, expert.ranges, heard)
+        mix = centred(answer, {name: role for name, (role, _) in expert.roles.items()})
         return _with(mix, locked), f"from the answer of {self._model}"
 
     def _finished(self, session: Automatic, found: Transferred) -> Automatic:

@@ -1,12 +1,12 @@
 """How near transferred mixes come to their records: the paper's loss, what lies outside it, and the bars.
 
 python tests/bench/transfer.py [real|synth|own|many|time ...] [songs=WORD,...] [references=WORD,...] [steps=N]
-                               [start=rules|NAME|FILE]
+                               [start=NAME|FILE]
 
 `real` takes every stems folder and every record of MIXTOOLS_AUDIO whose names hold one of the words (all, unless
 given), `synth` synthesised songs and finished mixes of others, `own` transfers mixes onto their own stems, `many`
-compares 64 tracks with 16, and `time` takes 12 stems of 4 minutes. The search starts from the answer of the controller
-that comes with mixtools, unless `start` names another, or the mix by rules.
+compares 64 tracks with 16, and `time` takes 12 stems of 4 minutes. The search starts from the mix by rules, or from the
+answer of the controller that `start` names, which is then measured, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 
 from mixtools import features, levels, relative_errors, render, synth_song
 from mixtools.dsp.console import Console
-from mixtools.files.models import bundled, open_model
+from mixtools.files.models import open_model
 from mixtools.measure.audio_features import AF_TERMS, BARK_FFT, audio_feature_loss
 from mixtools.measure.catalogue import TABLE2
 from mixtools.measure.features import Measures
@@ -34,6 +34,7 @@ from mixtools.mix import Mix
 from mixtools.synth import finished_mix
 from mixtools.tasks.automix.baselines import baseline
 from mixtools.tasks.automix.expert import Engineered, Expert
+from mixtools.tasks.automix.supervision import centred
 from mixtools.tasks.excerpts import Range, merged
 from mixtools.tasks.loudnorm import normalise
 from mixtools.tasks.recordings import ArrayRecording, Playing
@@ -188,7 +189,7 @@ def answer(song: Song, goal: Goal, wanted: np.ndarray, its_rate: int) -> Mix | N
         return None
     heard = ArrayRecording(resampled(wanted, its_rate, song.rate))
     ranges = [(a * song.rate // its_rate, b * song.rate // its_rate) for a, b in goal.ranges[0]]
-    return CONTROLLER.mix(song.recordings, [heard], song.rate, reference_ranges=[ranges])
+    return centred(CONTROLLER.mix(song.recordings, [heard], song.rate, reference_ranges=[ranges]), song.expert.roles)
 
 
 def pair(song: Song, name: str, wanted: np.ndarray, its_rate: int, steps: int) -> tuple[Row, Transferred, Goal]:
@@ -409,7 +410,7 @@ def opened(name: str) -> Controller:
 
 def main() -> None:
     global CONTROLLER
-    start = next(iter(bundled("transfer")), "rules")
+    start = "rules"
     asked: dict[str, list[str]] = {"songs": [], "references": []}
     steps, chosen = STEPS.default, []
     torch.set_num_threads(1)
