@@ -46,7 +46,8 @@ EXAMPLES = (
     (
         "A quick try (far too few steps to learn anything), and a mix by what came of it:",
         "mixtools train transfer synth:7 -o try --steps 2 --batch 1 --excerpts 2 --held-out 1 --seconds 2 --rate 16000 "
-        "--width 32 --references ref.wav && mixtools transfer stems/ ref.wav --model try --engine controller -o by.wav",
+        "--width 32 --references record.wav && "
+        "mixtools transfer stems/ record.wav --model try --engine controller -o by.wav",
     ),
     (
         "See what would be learned from, by the paper's first method:",

@@ -44,24 +44,21 @@ record. An interrupt (Ctrl-C) while it searches writes the best so far, and ends
 """
 
 EXAMPLES = (
-    ("Mix them like that record, into like.wav and like.yaml:", "mixtools transfer stems/ ref.wav -o like.wav"),
+    ("Mix them like that record, into like.wav and like.yaml:", "mixtools transfer stems/ record.wav -o like.wav"),
     (
-        "Half way to it, leave the dynamics alone, and change the mix file by hand later:",
-        "mixtools transfer stems/ ref.wav --amount 0.5 --dynamics 0 -o half.wav",
-    ),
-    (
-        "Between two records, the first counts twice; at a loudness of its own:",
-        "mixtools transfer stems/ ref.wav rough.wav --weight 2 --weight 1 --target-lufs -14 -o both.wav",
+        "Half way to it after a short search, the dynamics left alone:",
+        "mixtools transfer stems/ record.wav --amount 0.5 --dynamics 0 --steps 2 -o half.wav",
     ),
     (
         "Start from a mix of one's own, and move only places and reverb:",
-        "mixtools transfer stems/ ref.wav --from mix.yaml --levels 0 --eq 0 --dynamics 0 --steps 2 -o wider.wav",
+        "mixtools transfer stems/ record.wav --from mix.yaml --levels 0 --eq 0 --dynamics 0 --steps 1 -o wider.wav",
     ),
     (
-        "How near did it come?",
-        "mixtools transfer stems/ ref.wav -q --steps 1 -o near.wav --json | jq .losses.result.total",
+        "Between two records, the first counts twice; how near did it come?",
+        "mixtools transfer stems/ record.wav rough.wav --weight 2 --weight 1 --steps 1 -q -o both.wav --json | "
+        "jq .losses.result.total",
     ),
-    ("See what would be done:", "mixtools transfer synth:7 ref.wav --dry-run"),
+    ("See what would be done:", "mixtools transfer synth:7 record.wav --dry-run"),
 )
 """What each example does, and its command line; tests run them where such files are."""
 
