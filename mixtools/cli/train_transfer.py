@@ -44,10 +44,9 @@ far.
 
 EXAMPLES = (
     (
-        "A quick try (far too few steps to learn anything), and a mix by what came of it:",
+        "A quick try, with far too few steps to learn anything; `mixtools transfer --model try` mixes by what came of it:",
         "mixtools train transfer synth:7 -o try --steps 2 --batch 1 --excerpts 2 --held-out 1 --seconds 2 --rate 16000 "
-        "--width 32 --references record.wav && "
-        "mixtools transfer stems/ record.wav --model try --engine controller -o by.wav",
+        "--width 32 --references record.wav",
     ),
     (
         "See what would be learned from, by the paper's first method:",

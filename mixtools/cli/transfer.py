@@ -47,7 +47,7 @@ EXAMPLES = (
     ("Mix them like that record, into like.wav and like.yaml:", "mixtools transfer stems/ record.wav -o like.wav"),
     (
         "Half way to it after a short search, the dynamics left alone:",
-        "mixtools transfer stems/ record.wav --amount 0.5 --dynamics 0 --steps 2 -o half.wav",
+        "mixtools transfer stems/ record.wav --amount 0.5 --dynamics 0 --steps 1 -o half.wav",
     ),
     (
         "Start from a mix of one's own, and move only places and reverb:",
