@@ -44,7 +44,7 @@ far.
 
 EXAMPLES = (
     (
-        "A quick try, with far too few steps to learn anything; `mixtools transfer --model try` mixes by what came of it:",
+        "A quick try, with far too few steps to learn anything; `mixtools transfer --model try` takes it:",
         "mixtools train transfer synth:7 -o try --steps 2 --batch 1 --excerpts 2 --held-out 1 --seconds 2 --rate 16000 "
         "--width 32 --references record.wav",
     ),
