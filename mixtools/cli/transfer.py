@@ -50,10 +50,6 @@ EXAMPLES = (
         "mixtools transfer stems/ record.wav --amount 0.5 --dynamics 0 --steps 1 -o half.wav",
     ),
     (
-        "Start from a mix of one's own, and move only places and reverb:",
-        "mixtools transfer stems/ record.wav --from mix.yaml --levels 0 --eq 0 --dynamics 0 --steps 1 -o wider.wav",
-    ),
-    (
         "Between two records, the first counts twice; how near did it come?",
         "mixtools transfer stems/ record.wav rough.wav --weight 2 --weight 1 --steps 1 -q -o both.wav --json | "
         "jq .losses.result.total",
