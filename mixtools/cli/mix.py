@@ -69,9 +69,7 @@ def mix(
         str | None,
         typer.Option("--mix-file", "-p", metavar="FILE|-", help="The mix file to render.", show_default=False),
     ] = None,
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="OUT|-", help="The mix: a .wav or .flac file, or - for stdout.")
-    ] = "mix.wav",
+    output: options.MixOutput = "mix.wav",
     write_mix: Annotated[
         str | None,
         typer.Option(
@@ -81,15 +79,7 @@ def mix(
             show_default=False,
         ),
     ] = None,
-    stems_out: Annotated[
-        Path | None,
-        typer.Option(
-            "--stems-out",
-            metavar="DIR",
-            help="Also write what feeds the master, one file per track or bus: they sum to the mix before the master.",
-            show_default=False,
-        ),
-    ] = None,
+    stems_out: options.StemsOut = None,
     start: Annotated[float, options.time_option("--start", "Begin here (the bits are those of the whole).")] = "0",
     end: Annotated[float | None, options.time_option("--end", "Stop exactly here.")] = None,
     tail: Annotated[
@@ -155,27 +145,14 @@ def mix(
     keep_levels: Annotated[
         bool, typer.Option("--keep-levels", help="Start from the stems' own balance: leave it as it is.")
     ] = False,
-    role: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--role",
-            metavar="ROLE=STEM",
-            help="What a stem is, where its name does not say. Wildcards work: 'guitar=AGT*'. May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    role: options.Role = None,
     variations: Annotated[
         int | None,
         options.whole_option(
             "--variations", "Make N mixes that differ, equally sound: mix_1.wav and mix_1.yaml, and so on.", 1, 99
         ),
     ] = None,
-    lock: Annotated[
-        str | None,
-        typer.Option(
-            "--lock", metavar="FILE", help="Keep the tracks of this mix file, and mix the others.", show_default=False
-        ),
-    ] = None,
+    lock: options.Lock = None,
     seed: Annotated[
         int,
         options.seed_option("Seed of what is random: the random baseline, and variations."),

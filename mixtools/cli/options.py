@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -130,6 +131,33 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, say w
 Threads = Annotated[
     int | None,
     whole_option("--threads", "Threads to use at most; all cores unless given. The result is the same.", 1, 1024),
+]
+MixOutput = Annotated[
+    str, typer.Option("--output", "-o", metavar="OUT|-", help="The mix: a .wav or .flac file, or - for stdout.")
+]
+StemsOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--stems-out",
+        metavar="DIR",
+        help="Also write what feeds the master, one file per track or bus: they sum to the mix before the master.",
+        show_default=False,
+    ),
+]
+Role = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--role",
+        metavar="ROLE=STEM",
+        help="What a stem is, where its name does not say. Wildcards work: 'guitar=AGT*'. May be repeated.",
+        show_default=False,
+    ),
+]
+Lock = Annotated[
+    str | None,
+    typer.Option(
+        "--lock", metavar="FILE", help="Keep the tracks of this mix file, and mix the others.", show_default=False
+    ),
 ]
 RoundingThreads = Annotated[
     int | None,

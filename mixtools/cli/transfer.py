@@ -75,9 +75,7 @@ def transfer(
             show_default=False,
         ),
     ],
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="OUT|-", help="The mix: a .wav or .flac file, or - for stdout.")
-    ] = "mix.wav",
+    output: options.MixOutput = "mix.wav",
     write_mix: Annotated[
         str | None,
         typer.Option(
@@ -87,15 +85,7 @@ def transfer(
             show_default=False,
         ),
     ] = None,
-    stems_out: Annotated[
-        Path | None,
-        typer.Option(
-            "--stems-out",
-            metavar="DIR",
-            help="Also write what feeds the master, one file per track or bus: they sum to the mix before the master.",
-            show_default=False,
-        ),
-    ] = None,
+    stems_out: options.StemsOut = None,
     engine: Annotated[
         str | None,
         options.word_option(
@@ -138,22 +128,8 @@ def transfer(
         str | None,
         typer.Option("--from", metavar="FILE", help="Start from this mix file.", show_default=False),
     ] = None,
-    lock: Annotated[
-        str | None,
-        typer.Option(
-            "--lock", metavar="FILE", help="Keep the tracks of this mix file, and mix the others.", show_default=False
-        ),
-    ] = None,
-    role: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--role",
-            metavar="ROLE=STEM",
-            help="What a stem is, where its name and its sound do not say, such as kick=k1.wav. Wildcards work. May be "
-            "repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    lock: options.Lock = None,
+    role: options.Role = None,
     target_lufs: Annotated[
         float | None,
         typer.Option(
