@@ -11,12 +11,12 @@ from conftest import audio, error_db
 from test_tcn import shaken
 
 from mixtools.dsp.console import Chain
+from mixtools.dsp.source import ArraySource
 from mixtools.errors import AudioError, ParameterError
 from mixtools.tasks.emulate.console import PROCESSORS, TASKS, Channel, discrete
 from mixtools.tasks.emulate.evaluation import Measured, best_fir, compared, plain, table_6, table_9, through
 from mixtools.tasks.emulate.model import Model
 from mixtools.tasks.emulate.running import channels_out, emulated
-from mixtools.tasks.recordings import ArrayRecording
 from mixtools.tasks.train.emulate import ConsoleData, console_about, new_network
 
 RATE = 44100
@@ -174,7 +174,7 @@ def test_devices_have_the_controls_of_their_recordings():
 
 
 def run(model: Model, x: np.ndarray, rate: int, settings=None, **more) -> np.ndarray:
-    blocks = list(emulated(model, ArrayRecording(x), rate, model.units(settings), **more))
+    blocks = list(emulated(model, ArraySource(x), rate, model.units(settings), **more))
     empty = np.zeros((channels_out(model, len(x)), 0), np.float32)
     return np.concatenate([empty, *blocks], axis=1)
 

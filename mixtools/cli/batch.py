@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import typer
 
 from mixtools.cli.options import STDIO
-from mixtools.cli.report import Report, say, stdin_bytes
+from mixtools.cli.report import Report, say, stdin_bytes, stdout_bytes
 from mixtools.errors import ExitStatus, MixtoolsError, ParameterError
 from mixtools.files.reading import AudioFile, list_audio, spool
 
@@ -31,6 +31,23 @@ class Input:
     def open(self) -> AudioFile:
         """The file, at its beginning."""
         return AudioFile(self.path, self.shown)
+
+    def named(self, folder: str) -> str:
+        """What it is called in a folder of outputs."""
+        suffix = ".flac" if self.path.suffix.lower() == ".flac" else ".wav"
+        return str(Path(folder) / f"{'stdin' if self.shown == 'stdin' else self.path.stem}{suffix}")
+
+    def writer(
+        self, file: AudioFile, target: str, bits: str | None, force: bool, rate: int = 0, channels: int = 0
+    ) -> Any:
+        """Its output, before any work is done: what is wrong with the name is said at once."""
+        from mixtools.files.writing import default_bits, open_writer
+
+        stream = stdout_bytes() if target == STDIO else target
+        keywords = {"force": force, "tags": file.tags, "bext": file.bext}
+        return open_writer(
+            stream, rate or file.rate, channels or file.channels, bits or default_bits(target), **keywords
+        )
 
     def facts(self, file: AudioFile) -> dict[str, Any]:
         """What every row about the file begins with."""
@@ -90,6 +107,23 @@ class Batch:
                 self.failed += 1
                 continue
             yield item, result
+
+    def targets(self, output: str, closing: ExitStack) -> dict[Input, str]:
+        """Where the output of each file goes: `output` itself, or in that folder, which is made if need be.
+
+        In a folder, files keep their names; what is not FLAC becomes WAV. No output may be an input.
+        """
+        from mixtools.cli.outputs import make_folder, refuse_inputs, refuse_twins
+
+        if output == STDIO and len(self.inputs) > 1:
+            raise ParameterError("-o - takes one file, and several are given; name a folder")
+        into_folder = output != STDIO and (not self.single or output.endswith("/") or Path(output).is_dir())
+        names = [item.named(output) if into_folder else output for item in self.inputs]
+        refuse_twins(names)
+        refuse_inputs(names, [item.path for item in self.inputs])
+        if into_folder:
+            make_folder(Path(output), "-o", closing)
+        return dict(zip(self.inputs, names, strict=True))
 
     def finish(self) -> None:
         """End the run with the exit code that says whether all went well."""

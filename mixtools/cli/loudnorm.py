@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mixtools.cli import options
-from mixtools.cli.report import Report, clock, count, signed, stdout_bytes
+from mixtools.cli.report import Report, clock, count, signed
 from mixtools.controls import EFFECTS, Control
 from mixtools.errors import ParameterError
 from mixtools.measure.targets import TARGETS
 
 if TYPE_CHECKING:
     from mixtools.cli.batch import Batch, Input
-    from mixtools.files.reading import AudioFile
     from mixtools.tasks.loudnorm import Plan, Progress
 
 DESCRIPTION = """
@@ -225,18 +224,11 @@ class _Run:
     written: list[str] = field(default_factory=list)
 
     def do(self, together: bool) -> None:
-        from mixtools.cli.outputs import make_folder, refuse_inputs, refuse_twins
         from mixtools.cli.tables import write_json
 
-        into_folder = self._into_folder()
-        names = [self._target_of(item, into_folder) for item in self.batch.inputs]
-        refuse_twins(names)
-        refuse_inputs(names, [item.path for item in self.batch.inputs])
-        targets = dict(zip(self.batch.inputs, names, strict=True))
         done = []
         with contextlib.ExitStack() as closing:
-            if into_folder:
-                make_folder(Path(self.output), "-o", closing)
+            targets = self.batch.targets(self.output, closing)
             shared = self._plan_together(targets) if together else None
 
             def one(item: Input, progress: Progress) -> tuple[Plan, Any]:
@@ -260,20 +252,6 @@ class _Run:
             rows = [{"file": item.shown, "output": targets[item]} | _facts(plan) for item, plan in done]
             write_json(rows, self.batch.single)
 
-    def _into_folder(self) -> bool:
-        if self.output == options.STDIO:
-            if len(self.batch.inputs) > 1:
-                raise ParameterError("-o - takes one file, and several are given; name a folder")
-            return False
-        return not self.batch.single or self.output.endswith("/") or Path(self.output).is_dir()
-
-    def _target_of(self, item: Input, into_folder: bool) -> str:
-        if not into_folder:
-            return self.output
-        suffix = ".flac" if item.path.suffix.lower() == ".flac" else ".wav"
-        stem = "stdin" if item.shown == "stdin" else item.path.stem
-        return str(Path(self.output) / f"{stem}{suffix}")
-
     def _bits_of(self, target: str) -> str:
         from mixtools.files.writing import default_bits
 
@@ -284,7 +262,7 @@ class _Run:
         from mixtools.tasks.loudnorm import plan_together
 
         for item, target in targets.items():
-            self._open(item.open(), target).abort()
+            item.writer(item.open(), target, self.bits, self.force).abort()
         rate = _common_rate(self.batch)
         with self.report.progress("measuring the sum", 1000) as tell:
             return plan_together(
@@ -302,7 +280,7 @@ class _Run:
         from mixtools.tasks.loudnorm import plan as plan_of
 
         ceiling = _room_for(self._bits_of(target), self.ceiling)
-        with item.open() as file, self._open(file, target) as writer:
+        with item.open() as file, item.writer(file, target, self.bits, self.force) as writer:
             plan = shared or plan_of(
                 item.open,
                 file.rate,
@@ -323,14 +301,6 @@ class _Run:
                 writer.write(block)
         self.written.append(target)
         return plan, writer
-
-    def _open(self, file: AudioFile, target: str) -> Any:
-        """The output, before anything is measured: what is wrong with its name is said at once."""
-        from mixtools.files.writing import open_writer
-
-        stream = stdout_bytes() if target == options.STDIO else target
-        keywords = {"force": self.force, "tags": file.tags, "bext": file.bext}
-        return open_writer(stream, file.rate, file.channels, self._bits_of(target), **keywords)
 
     def _copy(self, item: Input, target: str) -> None:
         from mixtools.files.outputs import AtomicFile

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 import mixtools
+from mixtools.cli.emulate import emulate
 from mixtools.cli.features import features
 from mixtools.cli.fit import fit
 from mixtools.cli.loudnorm import loudnorm
@@ -32,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(fit)
+app.command()(emulate)
 app.command()(mix)
 app.command()(transfer)
 app.command()(features)

@@ -19,7 +19,7 @@ from mixtools.cli.modelpage import models_page
 from mixtools.cli.roff import code, page, paragraphs, roff, table, tagged
 from mixtools.errors import ExitStatus
 from mixtools.files.corpora import LAYOUTS
-from mixtools.files.corpora.corpus import SONGS
+from mixtools.files.corpora.corpus import PAIRS, SONGS, Kind
 from mixtools.measure.audio_features import AF_TERMS
 from mixtools.measure.catalogue import GROUPS, TABLE2, Feature
 from mixtools.measure.distance import ALIGNED
@@ -180,7 +180,17 @@ def target_table() -> str:
 
 def song_layouts() -> str:
     """How a corpus of songs may lie in its folder."""
-    rows = [[layout.name, layout.looks] for layout in LAYOUTS if layout.kind is SONGS]
+    return layouts(SONGS)
+
+
+def device_layouts() -> str:
+    """How recordings of a device may lie in their folder."""
+    return layouts(PAIRS)
+
+
+def layouts(kind: Kind) -> str:
+    """How a corpus of a kind may lie in its folder."""
+    rows = [[layout.name, layout.looks] for layout in LAYOUTS if layout.kind is kind]
     return "\n".join([paragraphs(_LAYOUTS), ".PP", table(["layout", "what it looks like"], rows, "l lx")])
 
 
@@ -191,7 +201,7 @@ def mixing_families() -> str:
 
 
 _LAYOUTS = """
-The first of these that is found in CORPUS is taken, unless --layout names one.
+The first of these that is found is taken, unless --layout names one.
 """
 
 _FAMILIES = """
@@ -296,6 +306,8 @@ _MORE = {
     "features": {"FEATURES": feature_lists, "COMPARISON": comparison_lists},
     "transfer": {"LOSS": audio_feature_terms},
     "loudnorm": {"PRESETS": target_table},
+    "train emulate console": {"LAYOUTS": song_layouts},
+    "train emulate device": {"LAYOUTS": device_layouts},
     "train transfer": {"LAYOUTS": song_layouts},
     "train mix": {"LAYOUTS": song_layouts, "FAMILIES": mixing_families},
 }

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import typer
 
+from mixtools.cli.train_emulate_console import console
+from mixtools.cli.train_emulate_device import device
 from mixtools.cli.train_mix import mix
 from mixtools.cli.train_transfer import transfer
 
+emulate = typer.Typer(rich_markup_mode="rich")
+emulate.command()(console)
+emulate.command()(device)
+
 train = typer.Typer(rich_markup_mode="rich")
+train.add_typer(emulate, name="emulate")
 train.command()(mix)
 train.command()(transfer)
 
@@ -15,5 +22,12 @@ train.command()(transfer)
 @train.callback(invoke_without_command=True)
 def group(context: typer.Context) -> None:
     """Train models: on songs in folders, or on synthesised ones."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@emulate.callback(invoke_without_command=True)
+def emulators(context: typer.Context) -> None:
+    """Train models of a channel or a device, for `mixtools emulate`."""
     if context.invoked_subcommand is None:
         print(context.get_help())

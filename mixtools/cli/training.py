@@ -139,14 +139,23 @@ class Material:
 
 
 def material(
-    corpus: str, layout: str | None, validation: str | None, seed: int, narrowed: Callable[[Corpus], Corpus]
+    corpus: str,
+    layout: str | None,
+    validation: str | None,
+    seed: int,
+    narrowed: Callable[[Corpus], Corpus],
+    opened: Callable[[str, str | None], Corpus] | None = None,
 ) -> Material:
-    """Open the corpora; `narrowed` leaves out of each what cannot be learned from, or refuses it."""
+    """Open the corpora; `narrowed` leaves out of each what cannot be learned from, or refuses it.
+
+    `opened` opens one, `files.corpora.open_corpus` unless given.
+    """
     from mixtools.files.corpora import ListedCorpus, open_corpus
 
-    whole = narrowed(open_corpus(corpus, layout))
+    opened = opened or open_corpus
+    whole = narrowed(opened(corpus, layout))
     if validation is not None:
-        return Material(whole, narrowed(open_corpus(validation, None)))
+        return Material(whole, narrowed(opened(validation, None)))
     try:
         parts = whole.splits(PARTS, seed)
     except ParameterError as error:

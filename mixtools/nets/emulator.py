@@ -40,7 +40,8 @@ class Spec:
     """What a network is, as plain data.
 
     kind: one of `KINDS`. controls: how many there are. choices: where in them one of several stands (first column,
-    number of columns). long and taps are those of `hyper_strip.Shape`, for the kind `strip`; causal is for TCNs.
+    number of columns). groups, long and taps are those of `hyper_strip.Shape`, for the kind `strip`; causal is for
+    TCNs.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Spec:
     causal: bool = False
     long: tuple[bool, bool] = (False, True)
     taps: int = 49152
+    groups: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or self.kind not in KINDS:
@@ -70,6 +72,11 @@ class Spec:
             raise ParameterError(f"causal is {shown(self.causal)}; give false, or true with a TCN")
         if len(self.long) != 2 or not all(isinstance(one, bool) for one in self.long):
             raise ParameterError("long is not two truth values; give false or true for each of the two filters")
+        columns = [column for group in self.groups for column in group]
+        if not all(self.groups) or not all(_is_whole(one) and 0 <= one < self.controls for one in columns):
+            raise ParameterError("groups does not hold columns of the controls; give lists of them")
+        if len(set(columns)) < len(columns):
+            raise ParameterError("groups holds a column twice; give each at most once")
         responses = 1
         for first, count in self.choices:
             if not (_is_whole(first) and _is_whole(count) and first >= 0 and 2 <= count <= self.controls - first):
@@ -90,13 +97,17 @@ class Spec:
         names = [field.name for field in fields(cls)]
         if not isinstance(found, dict) or set(found) != set(names):
             raise ParameterError(f"{where} does not hold {', '.join(names)}; give a model of a channel or a device")
-        long, choices = found["long"], found["choices"]
-        if not isinstance(long, list) or not isinstance(choices, list) or len(choices) > MOST_CONTROLS:
-            raise ParameterError(f"{where}.long or choices is no list; give a model of a channel or a device")
+        give = "give a model of a channel or a device"
+        long, choices, groups = found["long"], found["choices"], found["groups"]
+        if not all(isinstance(one, list) and len(one) <= MOST_CONTROLS for one in (long, choices, groups)):
+            raise ParameterError(f"{where}.long, choices or groups is no list; {give}")
         if not all(isinstance(one, list) and len(one) == 2 for one in choices):
-            raise ParameterError(f"{where}.choices does not hold pairs; give a model of a channel or a device")
+            raise ParameterError(f"{where}.choices does not hold pairs; {give}")
+        if not all(isinstance(one, list) and len(one) <= MOST_CONTROLS for one in groups):
+            raise ParameterError(f"{where}.groups does not hold lists; {give}")
         try:
-            return cls(**{**found, "long": tuple(long), "choices": tuple(map(tuple, choices))})
+            nested = {"choices": tuple(map(tuple, choices)), "groups": tuple(map(tuple, groups))}
+            return cls(**{**found, **nested, "long": tuple(long)})
         except ParameterError as error:
             raise ParameterError(f"{where}.{error}") from None
 
@@ -105,7 +116,8 @@ class Spec:
         if self.kind.startswith("tcn"):
             return TCN(self.controls, int(self.kind[4:]) // 10, self.outputs, self.causal)
         if self.kind == "strip":
-            return HyperStrip(Shape(self.controls, self.choices, self.outputs, self.taps, self.long), self.rate)
+            shape = Shape(self.controls, self.choices, self.groups, self.outputs, self.taps, self.long)
+            return HyperStrip(shape, self.rate)
         channels, kernel = {"wave-u-net-8": (32, 8), "wave-u-net-16": (16, 16)}[self.kind]
         return ConditionedWaveUNet(self.controls, self.outputs, channels, kernel)
 

@@ -50,28 +50,47 @@ TAP_SCALE = 0.05
 class Curves(nn.Module):
     """Draws curves over one axis: controls (b, controls) to (b, curves, places).
 
-    A network hears the controls and where on the axis it is; a second one, which hears the controls alone, sets how
-    much each of its last features counts.
+    Each group of controls has a network of its own, and what they draw adds up. Such a network hears its controls and
+    where on the axis it is; another one, which hears the controls alone, sets how much each of its last features
+    counts.
     """
 
-    def __init__(self, controls: int, curves: int, width: int, layers: int, places: int) -> None:
+    def __init__(self, heard: Tensor, curves: int, width: int, layers: int, places: int) -> None:
+        """heard: (groups, controls), 1 where a group hears a control and 0 where not."""
         super().__init__()
+        groups, controls = heard.shape
+        self.register_buffer("mask", heard[:, :, None], persistent=False)
         self.register_buffer("places", torch.linspace(-1.0, 1.0, places)[:, None], persistent=False)
-        self.heard = nn.Linear(controls, width)
-        self.place = nn.Linear(1, width)
-        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(layers - 1))
-        self.weight = nn.Sequential(nn.Linear(controls, width), nn.SiLU(), nn.Linear(width, width))
-        self.out = nn.Linear(width, curves)
-        nn.init.uniform_(self.heard.weight, -0.7, 0.7)
-        nn.init.uniform_(self.place.weight, -8.0, 8.0)
-        nn.init.zeros_(self.out.bias)
-        nn.init.normal_(self.out.weight, std=0.1 / math.sqrt(width))
+        self.heard = Grouped(groups, controls, width)
+        self.place = nn.Parameter(torch.empty(groups, 1, width).uniform_(-8.0, 8.0))
+        self.hidden = nn.ModuleList(Grouped(groups, width, width) for _ in range(layers - 1))
+        self.counts = nn.ModuleList([Grouped(groups, controls, width), Grouped(groups, width, width)])
+        self.out = Grouped(groups, width, curves, 0.1)
+        nn.init.uniform_(self.heard.weight, -1.0, 1.0)
 
     def forward(self, controls: Tensor) -> Tensor:
-        x = self.heard(controls)[:, None] + self.place(self.places)
+        x = self.heard(controls.expand(len(self.mask), -1, -1), self.mask)[:, :, None]
+        x = (x + (self.places * self.place)[:, None]).flatten(1, 2)
         for layer in self.hidden:
             x = layer(silu(x))
-        return self.out(silu(x) * self.weight(controls)[:, None]).transpose(1, 2)
+        counts = controls.expand(len(self.mask), -1, -1)
+        for layer, mask in zip(self.counts, (self.mask, None), strict=True):
+            counts = layer(counts if mask is not None else silu(counts), mask)
+        x = silu(x).unflatten(1, (len(controls), -1)) * counts[:, :, None]
+        return self.out(x.flatten(1, 2)).sum(dim=0).unflatten(0, (len(controls), -1)).transpose(1, 2)
+
+
+class Grouped(nn.Module):
+    """As many linear layers side by side: (groups, b, inputs) to (groups, b, outputs)."""
+
+    def __init__(self, groups: int, inputs: int, outputs: int, scale: float = 1.0) -> None:
+        super().__init__()
+        reach = scale / math.sqrt(inputs)
+        self.weight = nn.Parameter(torch.empty(groups, inputs, outputs).uniform_(-reach, reach))
+        self.bias = nn.Parameter(torch.zeros(groups, 1, outputs))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return torch.baddbmm(self.bias, x, self.weight if mask is None else self.weight * mask)
 
 
 class Responses(nn.Module):
@@ -107,17 +126,31 @@ class Shape:
     """How large a strip's networks are.
 
     choices: where in the controls one of several stands (first column, columns); each combination has a response.
+    groups: columns that belong together, as far as known; what groups do to a response adds up in decibels. A column
+    in none of them belongs to all.
     long: whether the first and the second filter have a learned response.
     """
 
     controls: int
     choices: tuple[tuple[int, int], ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
     outputs: int = 1
     taps: int = 49152
     long: tuple[bool, bool] = (False, True)
     followers: int = 3
-    width: int = 160
-    layers: int = 4
+    width: int = 64
+    layers: int = 3
+
+    def heard(self) -> Tensor:
+        """Which group hears which control (groups, controls), 1 or 0."""
+        grouped = {column for group in self.groups for column in group}
+        groups = self.groups or (tuple(range(self.controls)),)
+        return torch.tensor(
+            [
+                [float(c in group or (bool(self.groups) and c not in grouped)) for c in range(self.controls)]
+                for group in groups
+            ]
+        )
 
 
 class Drawn(NamedTuple):
@@ -145,9 +178,9 @@ class HyperStrip(nn.Module):
     def __init__(self, shape: Shape, rate: int) -> None:
         super().__init__()
         self.shape, self.rate = shape, rate
-        c = shape.controls
-        self.tone = Curves(c, 2, shape.width, shape.layers, FREQUENCIES)
-        self.gain = Curves(c, shape.followers, shape.width // 2, shape.layers - 1, KNOTS)
+        c, heard = shape.controls, shape.heard()
+        self.tone = Curves(heard, 2, shape.width, shape.layers, FREQUENCIES)
+        self.gain = Curves(heard, shape.followers, shape.width // 2, shape.layers, KNOTS)
         self.head = nn.Sequential(nn.Linear(c, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU())
         self.base = nn.Linear(128, 1)
         self.rates = nn.Linear(128, 2 * shape.followers)
@@ -157,7 +190,7 @@ class HyperStrip(nn.Module):
             self.rates.weight.mul_(0.5)
             self.base.weight.mul_(0.1)
         if any(shape.long):
-            self.fade = Curves(c, sum(shape.long), shape.width // 2, shape.layers - 1, FADES)
+            self.fade = Curves(heard, sum(shape.long), shape.width // 2, shape.layers, FADES)
             self.dry = nn.Linear(128, sum(shape.long))
             nn.init.ones_(self.dry.bias)
             self.responses = Responses(math.prod(n for _, n in shape.choices), shape.outputs, shape.taps)
@@ -239,10 +272,12 @@ class _Filtered(torch.autograd.Function):
 def minimum_phase(nepers: Tensor) -> Tensor:
     """Responses (..., 2 (bins - 1)) of least phase, of logarithms of magnitude (..., bins)."""
     size = 2 * (nepers.shape[-1] - 1)
-    fold = torch.zeros(size, dtype=nepers.dtype, device=nepers.device)
-    fold[[0, size // 2]] = 1.0
-    fold[1 : size // 2] = 2.0
-    return irfft(torch.exp(rfft(irfft(nepers.to(torch.complex64), size) * fold)), size)
+    place = torch.arange(size, device=nepers.device)
+    # 1 at both ends of the first half, 2 between them.
+    fold = (place <= size // 2).to(nepers) + ((place > 0) & (place < size // 2)).to(nepers)
+    folded = rfft(irfft(torch.complex(nepers, torch.zeros_like(nepers)), size) * fold)
+    magnitude, phase = torch.exp(folded.real), folded.imag
+    return irfft(torch.complex(magnitude * torch.cos(phase), magnitude * torch.sin(phase)), size)
 
 
 def _over_bins(curves: Tensor, rate: int) -> Tensor:

@@ -6,7 +6,6 @@ mix that the differentiable mixing console is compared with (section 5.1.1).
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -143,7 +142,7 @@ class WaveUNet(nn.Module):
         """The shortest length from n on that comes out as it went in."""
         depth = len(self.encoders)
         for _ in range(depth):
-            n = max(1, math.ceil((n - self.kernel) / STRIDE) + 1)
+            n = max(1, -(-(n - self.kernel) // STRIDE) + 1)
         for _ in range(depth):
             n = (n - 1) * STRIDE + self.kernel
         return n

@@ -34,7 +34,11 @@ __all__ = [
     "SongExcerpt",
     "SynthCorpus",
     "open_corpus",
+    "open_sounds",
 ]
+
+FILES = "files"
+"""What the layout is called of audio that lies in none."""
 
 
 class Layout(NamedTuple):
@@ -84,6 +88,28 @@ def open_corpus(argument: str | Path, layout: str | None = None) -> Corpus:
         f"{printable(Path(argument))} holds no songs and no recordings of a device; give {SYNTH}SEED, or a folder in"
         f" the layout {wanted}"
     )
+
+
+def open_sounds(argument: str | Path, layout: str | None = None) -> Corpus:
+    """Any audio to listen to: what `open_corpus` finds, else every audio file in a folder, or one file, by itself."""
+    path = Path(argument)
+    if str(argument).startswith(SYNTH) or not str(argument) or layout is not None:
+        return open_corpus(argument, layout)
+    skipped: Skipped = {}
+    if path.is_file():
+        files = {path.name: path}
+    else:
+        try:
+            return open_corpus(argument)
+        except ParameterError:
+            folders = scan(path, skipped).walk()
+            files = {
+                printable(found.relative_to(path.absolute())): found for one in folders for found in one.audio.values()
+            }
+            if not files:
+                raise
+    items = [Song(name, {found.name: found}, {}) for name, found in sorted(files.items())]
+    return ListedCorpus(printable(path), FILES, SONGS, items, skipped, Excerpts())
 
 
 def _synth_corpus(argument: str) -> SynthCorpus:

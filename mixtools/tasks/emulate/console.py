@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.fft
 
-from mixtools.controls import ROOMS
+from mixtools.controls import EQ_BANDS, ROOMS
 from mixtools.dsp.biquads import cascade, in_lanes
 from mixtools.dsp.compiled import kernel
 from mixtools.dsp.compressor import HARD_KNEE, KNEE, MAKEUP, compress, detector, stretches
@@ -85,6 +85,16 @@ class Channel:
             orders = len(self.strip.orders)
             columns += list(np.eye(orders)[rng.integers(orders, size=count)].T)
         return np.stack(columns, axis=1)
+
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """Columns of controls that belong together by name: an effect's, and of an equaliser a band's."""
+        found: dict[tuple[str, str], list[int]] = {}
+        for column, label in enumerate(self.labels):
+            effect, _, name = label.partition(".")
+            if name:
+                band = next((band for band in EQ_BANDS if name.startswith(f"{band}_")), "")
+                found.setdefault((effect, band), []).append(column)
+        return tuple(map(tuple, found.values()))
 
     def settings(self, units: np.ndarray) -> Settings:
         """One channel's settings (controls,) as the console takes them."""

@@ -37,6 +37,12 @@ class Knob:
     def name(self) -> str:
         return self.control.name
 
+    def read(self, units: np.ndarray) -> str:
+        """The value in units (controls,), in words."""
+        if self.control.kind == "choice":
+            return self.control.choices[int(units[self.column : self.column + self.count].argmax())]
+        return f"{self.control.from_unit(float(units[self.column])):.4g}"
+
     def write(self, units: np.ndarray, value: Any, where: str) -> None:
         """Set units (controls,) to a value, which is checked."""
         value = self.control.check(value, where)
@@ -87,11 +93,15 @@ class Model:
         for knob in self.knobs.values():
             knob.write(units, knob.control.default, knob.name)
         for name, value in _flat(settings or {}, where).items():
-            if name not in self.knobs:
-                known = f"give {nearest(name, self.knobs)}" if self.knobs else "this model has no controls"
-                raise ParameterError(f"{where}: {shown(name)} is not known; {known}")
-            self.knobs[name].write(units, value, f"{where}: {name}")
+            self.knob(name, where).write(units, value, f"{where}: {name}")
         return units
+
+    def knob(self, name: str, where: str) -> Knob:
+        """A control by name, or a `ParameterError` that names `where`."""
+        if name not in self.knobs:
+            known = f"give {nearest(name, self.knobs)}" if self.knobs else "this model has no controls"
+            raise ParameterError(f"{where}: {shown(name)} is not known; {known}")
+        return self.knobs[name]
 
     def whole(self, x: np.ndarray, units: np.ndarray) -> np.ndarray:
         """What it makes of short sounds (b, n) with units (b, controls), all at once: (b, outputs, n)."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from mixtools.dsp.source import Source
 from mixtools.errors import AudioError
 from mixtools.nets.inference import stream_of
 from mixtools.tasks.emulate.model import Model
-from mixtools.tasks.recordings import Recording
 
 BLOCK = 1 << 17
 """Samples that are read at once; it changes no sample of the output beyond the rounding of float32."""
@@ -23,31 +23,31 @@ def channels_out(model: Model, channels: int) -> int:
 
 def emulated(
     model: Model,
-    recording: Recording,
+    source: Source,
     rate: int,
     units: np.ndarray,
     precision: str = "float32",
     block: int = BLOCK,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Iterator[np.ndarray]:
-    """What a model makes of a recording, float32 blocks (channels_out, n): as long in all as the recording.
+    """What a model makes of a sound, float32 blocks (channels_out, n): as long in all as it is.
 
     units: `model.units(settings)`. Nothing is late: what a network needs to look ahead is read ahead. Where the rates
     differ, sound goes through the model at the model's.
     """
-    through = _through(model, recording, units, precision)
+    through = _through(model, source, units, precision)
     if rate != model.rate:
-        through = _at_other_rate(through, rate, model.rate, recording.channels, channels_out(model, recording.channels))
-    left = recording.frames
-    for made in through(_blocks(recording, block)):
+        through = _at_other_rate(through, rate, model.rate, source.channels, channels_out(model, source.channels))
+    left = source.frames
+    for made in through(_blocks(source, block)):
         made = made[:, :left]
         if made.shape[1]:
             left -= made.shape[1]
-            progress(1.0 - left / recording.frames)
+            progress(1.0 - left / source.frames)
             yield made
     while left:
         # A resampler may round the end away.
-        made = np.zeros((channels_out(model, recording.channels), min(left, block)), np.float32)
+        made = np.zeros((channels_out(model, source.channels), min(left, block)), np.float32)
         left -= made.shape[1]
         yield made
 
@@ -55,21 +55,21 @@ def emulated(
 Blocks = Iterator[np.ndarray]
 
 
-def _blocks(recording: Recording, block: int) -> Blocks:
-    for start in range(0, recording.frames, block):
-        x = recording.read(start, min(block, recording.frames - start))
+def _blocks(source: Source, block: int) -> Blocks:
+    for start in range(0, source.frames, block):
+        x = source.read(min(block, source.frames - start))
         if not np.isfinite(x).all():
             raise AudioError("the audio holds NaN or infinity; give finite samples")
         yield np.ascontiguousarray(x, np.float32)
 
 
-def _through(model: Model, recording: Recording, units: np.ndarray, precision: str) -> Callable[[Blocks], Blocks]:
+def _through(model: Model, source: Source, units: np.ndarray, precision: str) -> Callable[[Blocks], Blocks]:
     """A stage that runs blocks at the model's rate through the network."""
 
     def stage(blocks: Blocks) -> Blocks:
         # Beyond stereo, a strip hears each channel alone.
-        alone = model.spec.kind == "strip" and recording.channels > 2
-        groups = [[c] for c in range(recording.channels)] if alone else [list(range(recording.channels))]
+        alone = model.spec.kind == "strip" and source.channels > 2
+        groups = [[c] for c in range(source.channels)] if alone else [list(range(source.channels))]
         settings = torch.from_numpy(np.asarray(units, np.float64))
         streams = [stream_of(model.net, settings, len(group), precision) for group in groups]
 
@@ -79,11 +79,11 @@ def _through(model: Model, recording: Recording, units: np.ndarray, precision: s
 
         ahead = model.net.before
         if ahead:
-            yield fed(torch.zeros(recording.channels, ahead))
+            yield fed(torch.zeros(source.channels, ahead))
         for x in blocks:
             yield fed(torch.from_numpy(x))
         if model.net.after:
-            yield fed(torch.zeros(recording.channels, model.net.after))
+            yield fed(torch.zeros(source.channels, model.net.after))
         yield _joined([stream.finish() for stream in streams], alone)
 
     return stage

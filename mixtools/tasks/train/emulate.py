@@ -113,7 +113,9 @@ class ConsoleData:
         """A network that fits: one response for every room, in both filters where processors trade places."""
         channel = Channel(self.rate, self.shuffle)
         choices = tuple(discrete(channel.strip))
-        return Spec(kind, len(channel.labels), choices, 2, self.rate, causal, (self.shuffle, True))
+        long = (self.shuffle, True)
+        groups = channel.groups() if kind == "strip" else ()
+        return Spec(kind, len(channel.labels), choices, 2, self.rate, causal, long, groups=groups)
 
 
 class ConsoleExamples:
