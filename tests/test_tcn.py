@@ -242,9 +242,26 @@ def test_a_strip_learns_a_filter_and_a_level():
     assert np.mean(errors[-10:]) < 0.05 < errors[0]
 
 
+def test_groups_of_controls_draw_what_adds_up():
+    """What one group does to a response is the same wherever another one stands; a column in none is heard by all."""
+    torch.manual_seed(0)
+    net = HyperStrip(Shape(5, groups=((0, 1), (2, 3)), taps=FRAME, width=8, layers=2), RATE).eval()
+    one, other = torch.rand(2, 5)
+
+    def drawn(*parts):
+        return net.tone(
+            torch.cat([x[part] for x, part in zip(parts, (slice(2), slice(2, 4), slice(4, 5)), strict=True)])[None]
+        )
+
+    moved = [drawn(other, x, one) - drawn(one, x, one) for x in (one, other)]
+    torch.testing.assert_close(moved[0], moved[1])
+    shared = [drawn(other, x, x) - drawn(one, x, x) for x in (one, other)]
+    assert not torch.allclose(shared[0], shared[1], rtol=1e-3, atol=1e-7)
+
+
 def test_specs_are_what_files_hold():
     for kind in KINDS:
-        spec = Spec(kind, 7, ((2, 3),), 2, 48000)
+        spec = Spec(kind, 7, ((2, 3),), 2, 48000, groups=((0, 1), (2, 3, 4)))
         assert Spec.of(spec.plain(), "x") == spec
     plain = Spec("tcn-10", 7).plain()
     for change, words in (
@@ -253,7 +270,10 @@ def test_specs_are_what_files_hold():
         ({"taps": 100}, "x.taps is 100; give a whole number, 128 to"),
         ({"rate": True}, "x.rate is true; give"),
         ({"choices": [[5, 9]]}, "x.choices holds 5, 9; give columns of the controls"),
-        ({"choices": 5}, "x.long or choices is no list"),
+        ({"choices": 5}, "x.long, choices or groups is no list"),
+        ({"groups": [[0], [7]]}, "x.groups does not hold columns of the controls"),
+        ({"groups": [[0], [1, 0]]}, "x.groups holds a column twice"),
+        ({"groups": [3]}, "x.groups does not hold lists"),
         ({"long": [1, 2]}, "x.long is not two truth values"),
         ({"kind": "strip", "causal": True}, "x.causal is true"),
         ({"outputs": math.nan}, "x.outputs is nan"),

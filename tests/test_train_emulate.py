@@ -339,5 +339,8 @@ def test_sounds_can_come_from_recordings_of_a_device(tmp_path):
 
 
 def test_specs_follow_the_data():
-    assert ConsoleData().spec("strip") == Spec("strip", 26, ((18, 5),), 2)
+    groups = (0, 1), (2, 3, 4), (5, 6, 7), (8, 9, 10), (11, 12), (13, 14, 15, 16, 17), tuple(range(18, 26))
+    assert ConsoleData().spec("strip") == Spec("strip", 26, ((18, 5),), 2, groups=groups)
+    assert ConsoleData(shuffle=True).spec("strip").groups == groups
+    assert ConsoleData().spec("tcn-10").groups == ()
     assert ConsoleData(shuffle=True).spec("strip").long == (True, True)

@@ -194,7 +194,9 @@ def _measured_console(
     from mixtools.tasks.train.emulate import SECONDS
     from mixtools.tasks.train.sounds import Sounds
 
-    sounds = Sounds([open_sounds(audio)], round(SECONDS * model.rate), model.rate, seed, augment=False)
+    corpus = open_sounds(audio)
+    frames = max(2, round(min(SECONDS, corpus.longest_s) * model.rate))
+    sounds = Sounds([corpus], frames, model.rate, seed, augment=False)
     with report.progress("measuring", 1000) as tell:
         found = table_6(model, sounds, settings, seed, progress=lambda share: tell(round(1000 * share)))
     if json_:

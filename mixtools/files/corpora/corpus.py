@@ -169,6 +169,11 @@ class Corpus(ABC, Generic[Item]):
     def splits(self, fractions: Mapping[str, float], seed: int = 0) -> dict[str, Self]:
         """Parts that have no artist in common, by name, of about these fractions; published splits are kept."""
 
+    @property
+    @abstractmethod
+    def longest_s(self) -> float:
+        """No excerpt can be longer."""
+
     @abstractmethod
     def _pick(self, rng: np.random.Generator, index: int, n: int, rate: int) -> Item:
         """An item of at least `n` samples at `rate`."""
@@ -271,6 +276,11 @@ class ListedCorpus(Corpus[Item]):
             rates.append(header.rate)
         return usable, np.array(frames, np.int64), np.array(rates, np.int64)
 
+    @property
+    def longest_s(self) -> float:
+        _, frames, rates = self._lengths
+        return float((frames / rates).max(initial=0.0))
+
     def _pick(self, rng: np.random.Generator, index: int, n: int, rate: int) -> Item:
         usable, frames, rates = self._lengths
         if not self.items:
@@ -321,6 +331,10 @@ class SynthCorpus(Corpus[Song]):
             if all(keep(song) for keep in self._keep):
                 return song
         raise ParameterError(f"{self.name}: {SYNTH_SONGS_TRIED} songs in a row are left out; keep more of them")
+
+    @property
+    def longest_s(self) -> float:
+        return SYNTH_SECONDS
 
     def _pick(self, rng: np.random.Generator, index: int, n: int, rate: int) -> Song:
         """One of the few songs that this stretch of draws shares, so that they are synthesised once for all of them."""

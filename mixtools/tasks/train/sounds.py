@@ -31,6 +31,9 @@ class Corpus(Protocol):
 
     name: str
 
+    @property
+    def longest_s(self) -> float: ...
+
     def draw(self, index: int, seconds: float, rate: int, seed: int = 0) -> Any: ...
 
 
@@ -73,10 +76,10 @@ class Sounds:
         return self._shelves[number]
 
     def _filled(self, number: int) -> list[np.ndarray]:
-        seconds = max(HELD_S, self.frames / self.rate)
         sounds = []
         for k in range(SHELF_DRAWS):
             corpus = self.corpora[k % len(self.corpora)]
+            seconds = max(min(HELD_S, corpus.longest_s), self.frames / self.rate)
             drawn = corpus.draw(number * SHELF_DRAWS + k, seconds, self.rate, zlib.crc32(str(self.seed).encode()))
             stems = drawn.stems.values() if hasattr(drawn, "stems") else (drawn.input,)
             # The sum of both sides would lose what they have in opposite phase.
