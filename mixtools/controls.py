@@ -22,7 +22,7 @@ SILENCE_DB = -96.0
 
 @dataclass(frozen=True)
 class Control:
-    """One control: a number with a range, a switch, a choice of words, a whole number or a file."""
+    """One control: a number with a range, a switch, a choice, a whole number, a file, or a model's settings."""
 
     name: str
     help: str
@@ -50,6 +50,8 @@ class Control:
             if not isinstance(value, str) or not value:
                 raise ParameterError(f"{where} is {shown(value)}; give the name of a file")
             return value
+        if self.kind == "settings":
+            return _checked_settings(value, where)
         return self._check_number(value, where)
 
     def _check_number(self, value: Any, where: str) -> float | int:
@@ -87,6 +89,8 @@ class Control:
             return ", ".join(self.choices)
         if self.kind == "file":
             return "a file"
+        if self.kind == "settings":
+            return "a mapping"
         return f"{shown(self.low)} to {shown(self.high)}"
 
     def to_unit(self, value: float, low: float | None = None, high: float | None = None) -> float:
@@ -148,6 +152,23 @@ class Effect:
     @property
     def defaults(self) -> dict[str, Any]:
         return {control.name: control.default for control in self.controls}
+
+
+MOST_SETTINGS = 256
+
+
+def _checked_settings(value: Any, where: str, grouped: bool = True) -> dict[str, Any]:
+    """Names with numbers or words, perhaps in groups; whether they are any model's is not known here."""
+    if not isinstance(value, dict) or len(value) > MOST_SETTINGS:
+        raise ParameterError(f"{where} is {shown(value)}; give a mapping of at most {MOST_SETTINGS} controls")
+    for name, item in value.items():
+        if not isinstance(name, str) or not name:
+            raise ParameterError(f"{where} holds {shown(name)}, which is no name; give a control's name")
+        if isinstance(item, dict) and grouped:
+            _checked_settings(item, f"{where}.{name}", grouped=False)
+        elif not isinstance(item, str) and not (_is_number(item) and math.isfinite(item)):
+            raise ParameterError(f"{where}.{name} is {shown(item)}; give a number or a word")
+    return dict(value)
 
 
 def plain_number(value: Any) -> Any:
@@ -370,8 +391,11 @@ _DECLARED = (
     ),
     Effect(
         "neural",
-        "An emulated channel or device, with that model's own controls. Reserved: no models can be loaded yet.",
-        (_fixed("model", "A model file, or the name of a bundled model.", None, kind="file"),),
+        "An emulated channel or device: `mixtools emulate --list` shows models and their controls.",
+        (
+            _fixed("model", "A model file beside the mix file, or the name of a bundled model.", None, kind="file"),
+            _fixed("set", "The model's own controls, by name.", {}, kind="settings"),
+        ),
     ),
 )
 

@@ -159,6 +159,8 @@ def _value_to_plain(value: Any) -> Any:
     if isinstance(value, (Curve, list, tuple)):
         points = value.points if isinstance(value, Curve) else value
         return [[plain_number(x) for x in point] if isinstance(point, (list, tuple)) else point for point in points]
+    if isinstance(value, dict):
+        return {key: _value_to_plain(item) for key, item in value.items()}
     return plain_number(value)
 
 

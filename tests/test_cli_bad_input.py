@@ -720,11 +720,21 @@ def test_a_side_of_a_mono_stem(kick, channel):
     )
 
 
-def test_neural_cannot_be_rendered_yet(kick):
-    refused(
-        "mix.yaml: tracks[0].chain[0].neural cannot be rendered yet; leave it out",
-        *("stems", "-p", yaml(chain("neural: {model: tube}"))),
-    )
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            "model: tube",
+            "model is tube, but there is no tube; give a model beside the mix file, --assets DIR, or one of ",
+        ),
+        ("model: kick.wav, set: [1]", "set[0] is 1; give a pair"),
+        ("model: kick.wav, set: {a: [1]}", "set.a is a list; give a number or a word"),
+        ("model: kick.wav, set: {a: {b: {c: 1}}}", "set.a.b is a mapping; give a number or a word"),
+        ("set: {}", "model is missing; give a file"),
+    ],
+)
+def test_models_that_cannot_be_used(kick, settings, line):
+    refused_with([f"mix.yaml: tracks[0].chain[0].neural.{line}"], "stems", "-p", yaml(chain(f"neural: {{{settings}}}")))
 
 
 @pytest.mark.parametrize(

@@ -222,11 +222,11 @@ def test_float64_stems_are_rendered_in_float64():
     assert render(Mix([Track("a")]), stems, RATE).dtype == np.float64
 
 
-def test_the_neural_effect_has_its_place_but_cannot_be_rendered_yet():
+def test_a_model_that_nobody_gave_is_named():
     mix = Mix([Track("0.wav", chain=[Insert("neural", {"model": "la2a"})])])
     with pytest.raises(ParameterError) as caught:
         rendered(mix)
-    assert str(caught.value) == "tracks[0].chain[0].neural cannot be rendered yet; leave it out"
+    assert str(caught.value) == "tracks[0].chain[0].neural.model is la2a, which is not there; give a model"
 
 
 def test_a_console_renders_once():

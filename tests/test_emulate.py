@@ -13,7 +13,9 @@ from test_tcn import shaken
 from mixtools.dsp.console import Chain
 from mixtools.dsp.source import ArraySource
 from mixtools.errors import AudioError, ParameterError
+from mixtools.mix import Insert
 from mixtools.tasks.emulate.console import PROCESSORS, TASKS, Channel, discrete
+from mixtools.tasks.emulate.effect import Emulation
 from mixtools.tasks.emulate.evaluation import Measured, best_fir, compared, plain, table_6, table_9, through
 from mixtools.tasks.emulate.model import Model
 from mixtools.tasks.emulate.running import channels_out, emulated
@@ -272,3 +274,35 @@ def test_the_best_static_fit_is_a_device_s_filter():
     assert figures.deviation["esr"] < 1e-3
     unchanged = table_9(lambda x, units: x, pieces, RATE)[1]
     assert unchanged > 1.0
+
+
+@pytest.mark.parametrize("kind", ["strip", "tcn-10", "wave-u-net-16"])
+def test_a_model_is_an_effect_of_the_console(kind):
+    """In a chain behind others, in blocks of any size, in time; mono becomes stereo where the model has two sides."""
+    model = console_model(kind)
+    settings = {"compressor": {"ratio": 4.0, "threshold_db": -40.0}}
+    frames = 150_000
+    x = audio(5, 1, frames, np.float32)
+    inserts = [Insert("gain", {"gain_db": -6.0}), Insert("neural", {"model": "m", "set": settings})]
+    expected = model.whole(10 ** (-6.0 / 20) * x, model.units(settings)[None])[0]
+    found = []
+    for block in (frames, 12345):
+        chain = Chain(inserts, RATE, 1, responses={"m": Emulation(model)})
+        padded = np.concatenate([x, np.zeros((1, chain.latency), np.float32)], axis=1)
+        made = [chain.process(padded[:, at : at + block]) for at in range(0, padded.shape[1], block)]
+        found.append(np.concatenate(made, axis=1)[:, chain.latency :])
+    assert np.array_equal(*found)
+    assert error_db(found[0], expected) < -100
+    assert chain.tail(90.0) > 0
+
+
+def test_effects_of_models_say_what_is_wrong():
+    model = Emulation(console_model())
+    for rate, settings, words in (
+        (48000, {}, "chain[0].neural.model works at 44100 Hz, and the session is at 48000 Hz; give --rate 44100"),
+        (RATE, {"compressor.ratio": 90}, "chain[0].neural.set: compressor.ratio is 90; give 1 to 10"),
+        (RATE, {"gain": 1}, "chain[0].neural.set: gain is not known; give "),
+    ):
+        with pytest.raises(ParameterError) as error:
+            Chain([Insert("neural", {"model": "m", "set": settings})], rate, 1, responses={"m": model})
+        assert words in str(error.value)

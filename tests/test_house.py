@@ -133,6 +133,7 @@ def test_every_control_says_what_it_is():
         "mix",
         "bias",
         "model",
+        "set",
     }
     for effect in EFFECTS.values():
         assert effect.help.endswith(".")

@@ -137,6 +137,7 @@ def value(control) -> st.SearchStrategy:
         "choice": lambda: st.sampled_from(control.choices),
         "whole": lambda: st.integers(int(control.low), int(control.high)),
         "file": lambda: words,
+        "settings": lambda: st.dictionaries(words, words | st.floats(-1e6, 1e6), max_size=3),
     }[control.kind]()
 
 

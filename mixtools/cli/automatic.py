@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixtools.cli.recordings import recordings
-from mixtools.cli.rendering import Session, impulse_files, opened_stems, read_mix_file
+from mixtools.cli.rendering import Session, named_files, opened_stems, read_mix_file
 from mixtools.cli.report import Report, count
 from mixtools.controls import shown
 from mixtools.dsp.console import Console
@@ -96,7 +96,7 @@ def _engineered(
     model = None if wanted.model is None else _model(wanted.model)
     others = [] if wanted.model is None else [Path(wanted.model)]
     roles = given_roles(wanted.roles, sorted(session.stems))
-    locked, session.impulse_files = locked_mix(report, session, wanted.lock)
+    locked, session.named_files = locked_mix(report, session, wanted.lock)
     with report.stages(LISTENING) as tell, ExitStack() as closing:
         expert = Expert(
             sounds,
@@ -200,14 +200,14 @@ def given_roles(entries: Sequence[str], names: Sequence[str]) -> dict[str, str]:
 
 
 def locked_mix(report: Report, session: Automatic, lock: str | None) -> tuple[Mix | None, dict[str, Path]]:
-    """The mix file that settles some of the tracks, and its impulse responses."""
+    """The mix file that settles some of the tracks, and what it names."""
     if lock is None:
         return None, {}
     mix, _ = read_mix_file(lock)
     matched = match_stems(mix, sorted(session.stems), skip_missing=True)
     for name in matched.missing:
         report.warn(f"{lock}: {name} is not among the stems; its track is left out")
-    return matched.mix, impulse_files(matched.mix, lock)
+    return matched.mix, named_files(matched.mix, lock)
 
 
 def opener(session: Session, threads: int, stack: ExitStack) -> Callable[[Mix], Console]:

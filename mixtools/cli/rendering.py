@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from mixtools.tasks.mix import (
     length_of,
     map_names,
     match_stems,
+    models_named,
     render_to,
     responses_named,
     session_rate,
@@ -37,6 +38,7 @@ from mixtools.tasks.mix import (
 )
 
 if TYPE_CHECKING:
+    from mixtools.dsp.console import Responses
     from mixtools.tasks.recordings import Recording
 
 LONGEST_RESPONSE_S = 120.0
@@ -57,7 +59,7 @@ class Session:
     text: str | None = None
     missing: list[str] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
-    impulse_files: dict[str, Path] = field(default_factory=dict)
+    named_files: dict[str, Path] = field(default_factory=dict)
     responses: dict[str, np.ndarray] = field(default_factory=dict)
     others: list[Path] = field(default_factory=list)
     sources: list[Any] = field(default_factory=list)
@@ -76,17 +78,20 @@ class Session:
     def inputs(self) -> list[Path]:
         """Every file that is read."""
         stems = [stem.path for stem in self.stems.values() if stem.path is not None]
-        return [*stems, *self.impulse_files.values(), *self.others]
+        return [*stems, *self.named_files.values(), *self.others]
 
     @property
     def frames(self) -> int:
         """The longest stem's length at the session's rate."""
         return max(round(stem.frames * self.rate / stem.rate) for stem in self.stems.values())
 
-    def heard_responses(self) -> dict[str, tuple[np.ndarray, int]]:
-        """The impulse responses that the mix names, and their rates."""
-        files = {name: read_audio(path, LONGEST_RESPONSE_S) for name, path in self.impulse_files.items()}
-        return files | {name: (samples, self.rate) for name, samples in self.responses.items()}
+    def heard_responses(self) -> Responses:
+        """The impulse responses that the mix names, and their rates, and the models that it names."""
+        models = {name: str(self.named_files.get(name, name)) for _, name in models_named(self.mix)}
+        files = {name: path for name, path in self.named_files.items() if name not in models}
+        heard = {name: read_audio(path, LONGEST_RESPONSE_S) for name, path in files.items()}
+        made = {name: (samples, self.rate) for name, samples in self.responses.items()}
+        return heard | made | (_emulations(models) if models else {})
 
     def console(self, report: Report, threads: int) -> Console:
         """The console, with every stem at its beginning."""
@@ -100,6 +105,18 @@ class Session:
         for note in console.notes:
             report.note(f"{self.shown}: {note}" if self.shown else note)
         return console
+
+
+def _emulations(models: Mapping[str, str]) -> dict[str, Any]:
+    """Models by the name that a mix gives them; networks use one thread each, so that every run has the same bits."""
+    import torch
+
+    from mixtools.files.models import open_model
+    from mixtools.tasks.emulate.effect import Emulation
+    from mixtools.tasks.emulate.model import Model
+
+    torch.set_num_threads(1)
+    return {name: Emulation(Model.load(*open_model(path, "emulate"), path)) for name, path in models.items()}
 
 
 def read_mix_file(mix_file: str) -> tuple[Mix, str]:
@@ -139,7 +156,7 @@ def load(
     if matched.unnamed:
         report.warn(f"{shown} has no track for {', '.join(matched.unnamed)}; not in the mix")
     chosen = session_rate(rate, matched.mix, [opened[name].rate for name in {t.file for t in matched.mix.tracks}])
-    files = impulse_files(matched.mix, mix_file, assets)
+    files = named_files(matched.mix, mix_file, assets)
     return Session(opened, matched.mix, chosen, mix_file, text, matched.missing, matched.unnamed, files)
 
 
@@ -161,8 +178,11 @@ def _named(mix_file: str | None) -> Iterator[None]:
         raise ParameterError(f"{mix_file}: {error}" if mix_file else str(error)) from None
 
 
-def impulse_files(mix: Mix, mix_file: str, assets: Path | None = None) -> dict[str, Path]:
-    """Where every impulse response is that a mix file names, by the name it has there: beside it, or in `assets`."""
+def named_files(mix: Mix, mix_file: str, assets: Path | None = None) -> dict[str, Path]:
+    """Where what a mix file names is, by the name it has there: impulse responses and models, beside it or in `assets`.
+
+    Bundled rooms and models are nowhere.
+    """
     folder = assets or (Path(mix_file).parent if mix_file != STDIO else Path())
     files = {}
     with _named(_shown(mix_file)):
@@ -173,7 +193,23 @@ def impulse_files(mix: Mix, mix_file: str, assets: Path | None = None) -> dict[s
                     f"{where} is {name}, but there is no {files[name]}; give a file beside the mix file, "
                     f"--assets DIR, or one of {', '.join(ROOMS)}"
                 )
+        for where, name in models_named(mix):
+            known = _bundled_models()
+            if name in known:
+                continue
+            files[name] = folder / name
+            if not files[name].is_file():
+                raise ParameterError(
+                    f"{where} is {name}, but there is no {files[name]}; give a model beside the mix file, "
+                    f"--assets DIR, or one of {', '.join(known)}"
+                )
     return files
+
+
+def _bundled_models() -> list[str]:
+    from mixtools.files.models import bundled
+
+    return bundled("emulate")
 
 
 @dataclass
@@ -244,7 +280,7 @@ def write(
     names = stem_names(session.mix, console.feeders) if outputs.stems else {}
     paths = {key: outputs.stems / name for key, name in names.items()}
     written.parts = list(paths.values())
-    copies = _impulse_copies(session, outputs)
+    copies = _copies_of_named(session, outputs)
     _refuse_names(session, outputs, written.parts, copies)
     if stop <= first:
         if end is not None:
@@ -345,16 +381,16 @@ def _read_through(stem: Stem) -> None:
             pass
 
 
-def _impulse_copies(session: Session, outputs: Outputs) -> dict[str, Path]:
-    """Where copies of the impulse responses go that are not beside the mix file, by their name in the mix.
+def _copies_of_named(session: Session, outputs: Outputs) -> dict[str, Path]:
+    """Where copies go of what the mix names and is not beside the mix file, by their name in the mix.
 
-    A mix file on stdout has no place: its responses stay where --assets says.
+    A mix file on stdout has no place: what it names stays where --assets says.
     """
     copies: dict[str, Path] = {}
     if outputs.mix_file in (None, STDIO):
         return copies
     target = Path(outputs.mix_file)
-    for name, path in session.impulse_files.items():
+    for name, path in session.named_files.items():
         if os.path.realpath(target.parent / name) != os.path.realpath(path):
             taken = [copy.name for copy in copies.values()]
             copies[name] = target.parent / _free_name(f"{target.stem}.{path.name}", taken)
@@ -372,14 +408,15 @@ def _write_mix_file(session: Session, outputs: Outputs, copies: dict[str, Path],
         closing.enter_context(writer).write(samples)
     for name, path in copies.items():
         copy = closing.enter_context(AtomicFile(path, force=outputs.force))
-        with session.impulse_files[name].open("rb") as source, copy.writing() as file:
+        with session.named_files[name].open("rb") as source, copy.writing() as file:
             shutil.copyfileobj(source, file)
     made = {"by": f"mixtools {__version__}", "command": outputs.command}
     notes = session.mix.notes | {"made": made}
     mix = replace(session.mix, sample_rate=session.rate, notes=notes).check()
     for _, insert in mix.inserts():
-        if insert.controls.get("ir") in copies:
-            insert.controls["ir"] = copies[insert.controls["ir"]].name
+        for control in {"convolution": ("ir",), "neural": ("model",)}.get(insert.effect, ()):
+            if insert.controls.get(control) in copies:
+                insert.controls[control] = copies[insert.controls[control]].name
     stream = stdout_bytes() if target == STDIO else target
     output = closing.enter_context(AtomicFile(stream, force=outputs.force))
     with output.writing() as file:

@@ -144,7 +144,7 @@ class Run:
         sounds = [recording(excerpts, item.open(), session.rate) for item, _ in records]
         session.others = [item.path for item, _ in records]
         locked, responses = locked_mix(report, session, wanted.lock)
-        session.impulse_files = session.impulse_files | responses
+        session.named_files = session.named_files | responses
         goal = goal_of(references, session.rate)
         stems = recordings(excerpts, session.stems, session.rate)
         with report.stages(LISTENING) as tell, ExitStack() as closing_consoles:

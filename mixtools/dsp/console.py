@@ -17,6 +17,7 @@ from mixtools.dsp.compiled import kernel
 from mixtools.dsp.effect import checked
 from mixtools.dsp.gain import Gain
 from mixtools.dsp.history import DelayLine
+from mixtools.dsp.neural import Emulation, Neural
 from mixtools.dsp.source import PlacedSource, Source
 from mixtools.errors import ParameterError
 from mixtools.mix import MASTER, Bus, Insert, Mix, Track, targets
@@ -33,8 +34,8 @@ END_DB = 90.0
 FEEDERS_DB = 30.0
 """In hand for many strips that sound at once, and for stems beyond full scale."""
 
-Responses = Mapping[str, tuple[np.ndarray, float]]
-"""Impulse responses by the name that the mix gives them: (channels, n) and their rate."""
+Responses = Mapping[str, tuple[np.ndarray, float] | Emulation]
+"""What a mix names that is not in it, by that name: impulse responses (channels, n) and their rate, and models."""
 
 
 @kernel
@@ -70,14 +71,15 @@ class Chain:
         self.latency = 0
         for i, insert in enumerate(inserts):
             place = f"{where}[{i}].{insert.effect}"
-            if insert.effect not in PROCESSORS:
-                raise ParameterError(f"{place} cannot be rendered yet; leave it out")
             controls = checked(insert.effect, insert.controls, place)
             if insert.effect == "convolution" and controls["ir"] not in ROOMS:
                 if controls["ir"] not in (responses or {}):
                     raise ParameterError(f"{place}.ir is {controls['ir']}, which is not there; give a WAV file")
                 controls["ir"] = responses[controls["ir"]]
-            processor = PROCESSORS[insert.effect](rate, channels, dtype, start - self.latency, **controls)
+            if insert.effect == "neural":
+                processor = _neural(controls, responses or {}, place, rate, channels, dtype)
+            else:
+                processor = PROCESSORS[insert.effect](rate, channels, dtype, start - self.latency, **controls)
             self.processors.append(processor)
             self.notes += [f"{place}.{note}" for note in processor.notes]
             self.latency += processor.latency
@@ -102,6 +104,16 @@ class Chain:
         for processor in self.processors[:-1]:
             x = processor.process(x)
         return self.processors[-1].process(x, out) if self.processors else x
+
+
+def _neural(controls: dict[str, Any], named: Responses, place: str, rate: float, channels: int, dtype: Any) -> Neural:
+    model = named.get(controls["model"])
+    if model is None or isinstance(model, tuple):
+        raise ParameterError(f"{place}.model is {controls['model']}, which is not there; give a model")
+    try:
+        return Neural(rate, channels, dtype, model=model, set=controls.get("set", {}))
+    except ParameterError as error:
+        raise ParameterError(f"{place}.{error}") from None
 
 
 @dataclass

@@ -30,10 +30,15 @@ WINDOW = 1 << 18
 
 
 class Stream(Protocol):
-    """A network at one setting. It gives as much as it is fed, but for `before` and `after` in all."""
+    """A network at one setting. It gives as much as it is fed, but for `before` and `after` in all.
+
+    Once it was fed `before` samples it is at most `late` samples behind; what it hears rings for `rings` samples.
+    """
 
     before: int
     after: int
+    late: int
+    rings: int
 
     def feed(self, x: Tensor) -> Tensor:
         """The next samples (channels, n) in, as many as are ready out: (channels_out, m)."""
@@ -99,6 +104,7 @@ class TCNStream:
 
     def __init__(self, net: TCN, units: Tensor, channels: int, dtype: torch.dtype = torch.float32) -> None:
         self.before, self.after = net.before, net.after
+        self.late, self.rings = net.after, net.before + net.after
         self.causal, self.dtype, self.outputs, self.channels = net.causal, dtype, net.out.out_channels, channels
         with torch.inference_mode():
             condition = net.condition(2.0 * units.float()[None] - 1.0)
@@ -107,10 +113,10 @@ class TCNStream:
             self.bias = net.out.bias[:, None]
         # Later blocks shorten the signal: what of an earlier one lies before their first sample is left out.
         rest = sum(block.reach for block in self.blocks)
-        self.late: list[int] = []
+        self.unheard: list[int] = []
         for block in self.blocks:
             rest -= block.reach
-            self.late.append(rest if self.causal else rest // 2)
+            self.unheard.append(rest if self.causal else rest // 2)
         self.ready: list[Tensor] = [torch.zeros(channels, self.outputs, 0) for _ in self.blocks]
 
     def feed(self, x: Tensor) -> Tensor:
@@ -128,8 +134,8 @@ class TCNStream:
             if now is None:
                 return sided(torch.zeros(self.channels, self.outputs, 0))
             part = conv2d(now, self.weight)[:, :, 0].float()
-            skipped = min(self.late[i], part.shape[-1])
-            self.late[i] -= skipped
+            skipped = min(self.unheard[i], part.shape[-1])
+            self.unheard[i] -= skipped
             self.ready[i] = torch.cat([self.ready[i], part[..., skipped:]], dim=-1)
         n = self.ready[-1].shape[-1]
         total = self.bias + sum(part[..., :n] for part in self.ready)
@@ -173,13 +179,14 @@ class _Convolver:
 class StripStream:
     """A strip: its filters at one setting are fixed responses, its followers keep their states."""
 
-    before = after = 0
+    before = after = late = 0
 
     def __init__(self, net: HyperStrip, units: Tensor) -> None:
         self.net = net
         with torch.inference_mode():
             self.drawn = net.drawn(units.float()[None])
             self.first, self.second = _Convolver(self.drawn.first[0]), _Convolver(self.drawn.second[0])
+        self.rings = self.first.taps + self.second.taps
         self.states: Tensor | None = None
 
     def feed(self, x: Tensor) -> Tensor:
@@ -205,6 +212,7 @@ class WaveUNetStream:
         grid = STRIDE**LAYERS
         heard = net.net.kernel * sum(STRIDE**k for k in range(LAYERS)) + 2 * grid
         self.margin = grid * math.ceil(heard / grid)
+        self.late, self.rings = WINDOW + self.margin, self.margin
         self.held = torch.zeros(channels, self.margin)
 
     def feed(self, x: Tensor) -> Tensor:

@@ -127,7 +127,8 @@ class WaveUNet(nn.Module):
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         n = x.shape[-1]
         missing = self.fitting_length(n) - n
-        x = pad(x, (missing // 2, missing - missing // 2))
+        # At the end alone, so that the strides' grid begins with the sound, however long it is.
+        x = pad(x, (0, missing))
         skipped = []
         for encoder in self.encoders:
             x = encoder(x, condition)
@@ -136,7 +137,7 @@ class WaveUNet(nn.Module):
             x = self.after_lstm(self.lstm(x.permute(2, 0, 1))[0]).permute(1, 2, 0)
         for decoder in self.decoders:
             x = decoder(x + skipped.pop(), condition)
-        return x[..., missing // 2 : missing // 2 + n]
+        return x[..., :n]
 
     def fitting_length(self, n: int) -> int:
         """The shortest length from n on that comes out as it went in."""

@@ -296,3 +296,10 @@ def responses_named(mix: Mix, bundled: Iterable[str]) -> list[tuple[str, str]]:
         for where, insert in mix.inserts()
         if insert.effect == "convolution" and insert.controls["ir"] not in bundled
     ]
+
+
+def models_named(mix: Mix) -> list[tuple[str, str]]:
+    """Every model that the mix names, with the path of the control that names it."""
+    return [
+        (f"{where}.model", insert.controls["model"]) for where, insert in mix.inserts() if insert.effect == "neural"
+    ]

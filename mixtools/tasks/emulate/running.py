@@ -63,28 +63,44 @@ def _blocks(source: Source, block: int) -> Blocks:
         yield np.ascontiguousarray(x, np.float32)
 
 
+class Running:
+    """A model at one setting, fed block by block at its own rate; what comes out begins where what went in did.
+
+    It is at most `late` samples behind, and rings for `rings` samples.
+    """
+
+    def __init__(self, model: Model, channels: int, units: np.ndarray, precision: str = "float32") -> None:
+        # Beyond stereo, a strip hears each channel alone.
+        self._alone = model.spec.kind == "strip" and channels > 2
+        self._groups = [[c] for c in range(channels)] if self._alone else [list(range(channels))]
+        settings = torch.from_numpy(np.asarray(units, np.float64))
+        self._streams = [stream_of(model.net, settings, len(group), precision) for group in self._groups]
+        self.late, self.rings = self._streams[0].late, self._streams[0].rings
+        self._after = model.net.after
+        self._ahead = np.zeros((channels, model.net.before), np.float32)
+
+    def feed(self, x: np.ndarray) -> np.ndarray:
+        """The next samples (channels, n) in, what is ready out."""
+        if self._ahead.shape[1]:
+            x, self._ahead = np.concatenate([self._ahead, x], axis=1), self._ahead[:, :0]
+        sound = torch.from_numpy(x)
+        made = [stream.feed(sound[group]) for stream, group in zip(self._streams, self._groups, strict=True)]
+        return _joined(made, self._alone)
+
+    def finish(self) -> np.ndarray:
+        """What is left."""
+        rest = self.feed(np.zeros((sum(map(len, self._groups)), self._after), np.float32))
+        return np.concatenate([rest, _joined([stream.finish() for stream in self._streams], self._alone)], axis=1)
+
+
 def _through(model: Model, source: Source, units: np.ndarray, precision: str) -> Callable[[Blocks], Blocks]:
     """A stage that runs blocks at the model's rate through the network."""
 
     def stage(blocks: Blocks) -> Blocks:
-        # Beyond stereo, a strip hears each channel alone.
-        alone = model.spec.kind == "strip" and source.channels > 2
-        groups = [[c] for c in range(source.channels)] if alone else [list(range(source.channels))]
-        settings = torch.from_numpy(np.asarray(units, np.float64))
-        streams = [stream_of(model.net, settings, len(group), precision) for group in groups]
-
-        def fed(x: torch.Tensor) -> np.ndarray:
-            made = [stream.feed(x[group]) for stream, group in zip(streams, groups, strict=True)]
-            return _joined(made, alone)
-
-        ahead = model.net.before
-        if ahead:
-            yield fed(torch.zeros(source.channels, ahead))
+        running = Running(model, source.channels, units, precision)
         for x in blocks:
-            yield fed(torch.from_numpy(x))
-        if model.net.after:
-            yield fed(torch.zeros(source.channels, model.net.after))
-        yield _joined([stream.finish() for stream in streams], alone)
+            yield running.feed(x)
+        yield running.finish()
 
     return stage
 
