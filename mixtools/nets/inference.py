@@ -213,29 +213,29 @@ class WaveUNetStream:
         heard = net.net.kernel * sum(STRIDE**k for k in range(LAYERS)) + 2 * grid
         self.margin = grid * math.ceil(heard / grid)
         self.late, self.rings = WINDOW + self.margin, self.margin
-        self.held = torch.zeros(channels, self.margin)
+        self.held = torch.zeros(channels, 0)
+        self.lead = 0
+        """Samples held that came before the next one to be made: none at the beginning, as in the whole."""
 
     def feed(self, x: Tensor) -> Tensor:
         self.held = torch.cat([self.held, x], dim=-1)
-        made = []
-        while self.held.shape[-1] >= WINDOW + 2 * self.margin:
-            made.append(self._window(self.held[:, : WINDOW + 2 * self.margin]))
-            self.held = self.held[:, WINDOW:]
-        return torch.cat(made, dim=-1) if made else self.held.new_zeros(len(sided(self._nothing())), 0)
+        made = [self._nothing()]
+        while self.held.shape[-1] >= self.lead + WINDOW + self.margin:
+            made.append(self._made(self.held[:, : self.lead + WINDOW + self.margin], WINDOW))
+            kept = min(self.lead + WINDOW, self.margin)
+            self.held = self.held[:, self.lead + WINDOW - kept :]
+            self.lead = kept
+        return torch.cat(made, dim=-1)
 
     def finish(self) -> Tensor:
-        left = self.held.shape[-1] - self.margin
-        made = self.feed(torch.zeros(self.channels, self.margin + -left % WINDOW))
-        return made[:, :left]
+        left = self.held.shape[-1] - self.lead
+        return self._made(self.held, left) if left else self._nothing()
 
     def _nothing(self) -> Tensor:
-        return torch.zeros(self.channels, self.net.net.decoders[-1].up.out_channels, 0)
+        return sided(torch.zeros(self.channels, self.net.net.decoders[-1].up.out_channels, 0))
 
-    def _window(self, x: Tensor) -> Tensor:
+    def _made(self, x: Tensor, n: int) -> Tensor:
+        """The n samples behind the lead, of a window and its surroundings."""
         with torch.inference_mode():
-            net = self.net.net
-            # On the grid of the strides, whatever the length is.
-            size = net.fitting_length(x.shape[-1])
-            padded = torch.nn.functional.pad(x, (0, size - x.shape[-1]))[:, None]
             condition = self.net.condition(2.0 * self.units - 1.0)
-            return sided(net(padded, condition)[..., self.margin : self.margin + WINDOW])
+            return sided(self.net.net(x[:, None], condition)[..., self.lead : self.lead + n])
