@@ -16,7 +16,7 @@ from mixtools.errors import AudioError, ParameterError
 from mixtools.mix import Insert
 from mixtools.tasks.emulate.console import PROCESSORS, TASKS, Channel, discrete
 from mixtools.tasks.emulate.effect import Emulation
-from mixtools.tasks.emulate.evaluation import Measured, best_fir, compared, plain, table_6, table_9, through
+from mixtools.tasks.emulate.evaluation import AHEAD, Measured, best_fir, compared, plain, table_6, table_9, through
 from mixtools.tasks.emulate.model import Model
 from mixtools.tasks.emulate.running import channels_out, emulated
 from mixtools.tasks.train.emulate import ConsoleData, console_about, new_network
@@ -267,13 +267,30 @@ def test_the_best_static_fit_is_a_device_s_filter():
         x = np.random.default_rng(seed).standard_normal(4000).astype(np.float32)
         y = np.convolve(x, response)[:4000].astype(np.float32)
         pieces.append(Measured(x, y, np.zeros(1)))
-    fit = best_fir([p.inputs for p in pieces], [p.targets for p in pieces], 64)
+    fit = best_fir(pieces, 128)
     figures, pooled = table_9(lambda x, units: through(fit, x), pieces, RATE)
     assert pooled < 1e-3
     assert figures.count == 3
     assert figures.deviation["esr"] < 1e-3
     unchanged = table_9(lambda x, units: x, pieces, RATE)[1]
     assert unchanged > 1.0
+
+
+def test_the_static_fit_of_short_pieces_is_that_of_least_squares():
+    """Of a device that is no filter, so that every equation counts; what went in before a piece is part of it."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal(3000).astype(np.float32)
+    y = np.tanh(np.convolve(x, [1.0, 0.4, 0.2])[:3000]).astype(np.float32)
+    taps, pieces, rows, wanted = 80, [], [], []
+    for start, n in ((0, 500), (900, 400), (2000, 300)):
+        before = min(start, 600)
+        pieces.append(Measured(x[start - before : start + n], y[start : start + n], np.zeros(1), before))
+        padded = np.concatenate([np.zeros(taps), x])
+        for i in range(start, start + n - AHEAD):
+            rows.append(padded[i + AHEAD + 1 : i + AHEAD + 1 + taps][::-1])
+            wanted.append(y[i])
+    expected = np.linalg.lstsq(np.array(rows, np.float64), np.array(wanted, np.float64), rcond=None)[0]
+    assert np.abs(best_fir(pieces, taps) - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["strip", "tcn-10", "wave-u-net-16"])

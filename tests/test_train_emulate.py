@@ -255,7 +255,14 @@ def test_settings_and_times_are_kept_apart(tmp_path):
         assert places[0].stop == places[1].start
         assert places[1].stop == places[2].start
         assert (places[0].start, places[2].stop) == (0, one.frames)
+    blocks = Recordings(corpus, DeviceData(0.3, split="blocks"))
+    for one in blocks.recordings:
+        own = sorted((p for part in blocks.parts.values() for p in part if p.recording is one), key=lambda p: p.start)
+        assert (own[0].start, own[-1].stop) == (0, one.frames)
+        assert all(a.stop == b.start for a, b in zip(own, own[1:], strict=False))
     pieces = list(by_time.measured("test", most_s=0.1))
+    assert all(len(one.inputs) == one.before + part.frames for part, one in pieces)
+    assert pieces[0][1].before == pieces[0][0].start
     assert sum(part.frames for part, _ in pieces) == sum(part.frames for part in by_time.parts["test"])
 
 

@@ -9,7 +9,7 @@ import typer
 from mixtools.cli import emulators, options, training
 from mixtools.cli.report import Report, count
 
-SPLITS = "settings", "time"
+SPLITS = "settings", "time", "blocks"
 
 DESCRIPTION = f"""
 The model learns a device from recordings of what went in and what came out. Where its controls were moved, their values
@@ -18,9 +18,10 @@ setting make a model without controls. The layouts are listed below. Every recor
 inverted polarity are found and taken out, and said with -v.
 
 Something is kept from the training to measure with, which `mixtools emulate --evaluate PAIRS` does: whole settings, so
-that it is told how well unseen ones are met, or the end of every recording where there are fewer than six settings.
-Published splits are kept. The first 0.4 s of every excerpt are heard but do not count: what a device does there depends
-on what came before.
+that it is told how well unseen ones are met, or the end of every recording where there are fewer than six settings;
+with --split blocks, the end of every second, for recordings such as sweeps that are never twice the same. Published
+splits are kept. The first 0.4 s of every excerpt are heard but do not count: what a device does there depends on what
+came before.
 
 {emulators.DESCRIPTION.strip()}
 """
@@ -51,7 +52,9 @@ def device(
     split: Annotated[
         str | None,
         options.word_option(
-            "--split", SPLITS, "What is kept to measure with: settings, or the end of every recording."
+            "--split",
+            SPLITS,
+            "What is kept to measure with: settings, or the end of every recording, or of every second.",
         ),
     ] = None,
     mixup: Annotated[

@@ -187,19 +187,21 @@ class StripStream:
             self.drawn = net.drawn(units.float()[None])
             self.first, self.second = _Convolver(self.drawn.first[0]), _Convolver(self.drawn.second[0])
         self.rings = self.first.taps + self.second.taps
+        self.sides = net.shape.outputs
         self.states: Tensor | None = None
 
     def feed(self, x: Tensor) -> Tensor:
+        self.sides = max(len(x), self.net.shape.outputs)
         if x.shape[-1] == 0:
-            return x.new_zeros(max(len(x), self.net.shape.outputs), 0)
+            return x.new_zeros(self.sides, 0)
         with torch.inference_mode():
             x = self.first.feed(x)
             octaves, self.states = self.net.octaves(x[None], self.drawn, self.states)
             y = self.second.feed(x * torch.exp2(self.drawn.base + octaves))
-            return y.expand(max(len(y), self.net.shape.outputs), -1)
+            return y.expand(self.sides, -1)
 
     def finish(self) -> Tensor:
-        return self.feed(torch.zeros(1, 0))
+        return torch.zeros(self.sides, 0)
 
 
 class WaveUNetStream:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixtools.dsp.noise import generator
+from mixtools.errors import AudioError
 from mixtools.measure.distance import SILENCE_POWER, esr, mae, mcd, mr_stft
 from mixtools.tasks.emulate.console import TASKS, Channel
 from mixtools.tasks.emulate.model import Model
@@ -90,11 +91,15 @@ def _is_heard(x: np.ndarray) -> bool:
 
 @dataclass(frozen=True)
 class Measured:
-    """A device's examples: inputs and targets (n,), and units (controls,), in pieces that were not learned from."""
+    """A piece of a device's recordings: what went in (before + n,), what came out (n,), and units (controls,).
+
+    What went in begins `before` samples earlier: a device remembers.
+    """
 
     inputs: np.ndarray
     targets: np.ndarray
     units: np.ndarray
+    before: int = 0
 
 
 def table_9(
@@ -107,7 +112,7 @@ def table_9(
     values = []
     error = energy = 0.0
     for piece in pieces:
-        found = made(piece.inputs, piece.units)
+        found = made(piece.inputs, piece.units)[piece.before :]
         if _is_heard(piece.targets):
             values.append(compared(found[None], piece.targets[None], rate))
         error += float(np.sum(np.square(found - piece.targets, dtype=np.float64)))
@@ -115,32 +120,48 @@ def table_9(
     return Figures.of(values), error / max(energy, SILENCE_POWER)
 
 
-def best_fir(inputs: Sequence[np.ndarray], targets: Sequence[np.ndarray], taps: int = 4096) -> np.ndarray:
+AHEAD = 64
+"""Taps of the static fit that lie before the direct sound: recordings are lined up to a sample only."""
+
+
+def best_fir(pieces: Iterable[Measured], taps: int = 4096) -> np.ndarray:
     """The static linear fit (taps,) of least squares over all pieces together: what a model must be better than.
 
-    A tenth of the taps lie before the direct sound (see `through`).
+    What went in before a piece is heard, so that the fit is exact however short the pieces are (see `through`).
     """
-    from scipy.linalg import solve_toeplitz
+    from scipy.linalg import solve
     from scipy.signal import fftconvolve
 
-    ahead = taps // 10
-    power, cross = np.zeros(taps), np.zeros(taps)
-    for x, y in zip(inputs, targets, strict=True):
-        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-        n = len(x)
-        own = fftconvolve(x, x[::-1])
-        held = min(taps, n)
-        power[:held] += own[n - 1 : n - 1 + held]
-        both = np.pad(fftconvolve(y, x[::-1]), (taps, taps))
-        start = taps + n - 1 - ahead
-        cross += both[start : start + taps]
-    power[0] = power[0] * (1.0 + 1e-9) + 1e-12
-    return solve_toeplitz(power, cross)
+    first_row, cross = np.zeros(taps), np.zeros(taps)
+    begins, ends = [], []
+    for piece in pieces:
+        n = len(piece.targets) - AHEAD
+        if n <= 0:
+            continue
+        history = np.concatenate([np.zeros(taps), np.asarray(piece.inputs, np.float64)])
+        # x[taps - 1 + i] is what the direct tap of the fit meets at target i, behind it all that the others meet.
+        x = history[piece.before + 1 + AHEAD : piece.before + taps + AHEAD + n]
+        now, y = x[taps - 1 :], np.asarray(piece.targets[:n], np.float64)
+        first_row += fftconvolve(x, now[::-1])[n - 1 : n - 1 + taps][::-1]
+        cross += fftconvolve(x, y[::-1])[n - 1 : n - 1 + taps][::-1]
+        begins.append(np.append(x[: taps - 1][::-1], 0.0))
+        ends.append(x[n - 1 : n - 1 + taps][::-1])
+    if not begins:
+        raise AudioError("no recording is long enough for a static fit; give longer ones")
+    before, last = np.array(begins), np.array(ends)
+    moved = before.T @ before - last.T @ last
+    power = np.empty((taps, taps))
+    power[0] = first_row
+    for k in range(taps - 1):
+        power[k + 1, 1:] = power[k, :-1] + moved[k, :-1]
+        power[k + 1, 0] = first_row[k + 1]
+    power = np.triu(power) + np.triu(power, 1).T
+    power[np.diag_indices(taps)] += 1e-9 * first_row[0] + 1e-12
+    return solve(power, cross, assume_a="pos")
 
 
 def through(response: np.ndarray, x: np.ndarray) -> np.ndarray:
     """A sound (n,) through the fit that `best_fir` makes."""
     from scipy.signal import fftconvolve
 
-    ahead = len(response) // 10
-    return fftconvolve(x, response)[ahead : ahead + len(x)].astype(np.float32)
+    return fftconvolve(x, response)[AHEAD : AHEAD + len(x)].astype(np.float32)

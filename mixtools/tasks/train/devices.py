@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -21,9 +21,16 @@ from mixtools.tasks.train.emulate import LONGEST_S, SHORTEST_S, Batch
 SPLITS = {
     "settings": "Settings of the controls that are not learned from are validated and measured with.",
     "time": "The end of every recording is measured with, and what comes before it validated with.",
+    "blocks": "Of every second of every recording, a part is measured with and one validated with.",
 }
 VALIDATION, TEST = 0.1, 0.15
 """Shares of the settings, or of each recording."""
+
+BLOCK_S = 1.0
+"""Of a recording that is split into blocks, each of which has something of everything."""
+
+HISTORY_S = 8.0
+"""That a model hears of what went in before it is measured."""
 
 FEWEST_SETTINGS = 6
 """With fewer, recordings are split by time unless something else is asked for."""
@@ -134,7 +141,8 @@ class Recordings:
         self.controls = controls_of(pairs)
         self.recordings = [self._aligned(pair) for pair in pairs]
         self.split = data.split or self._usual_split()
-        self.parts = self._by_settings() if self.split == "settings" else self._by_time()
+        dealt = {"settings": self._by_settings, "time": self._by_time, "blocks": self._by_blocks}
+        self.parts = dealt[self.split]()
 
     def spec(self, kind: str, causal: bool = False) -> Spec:
         """A network that fits."""
@@ -170,9 +178,10 @@ class Recordings:
             for start in range(part.start, part.stop, step):
                 stop = min(start + step, part.stop)
                 piece = Part(part.recording, start, stop)
-                x = self.input(part.recording, start, piece.frames)
+                before = min(start, round(HISTORY_S * self.rate))
+                x = self.input(part.recording, start - before, before + piece.frames)
                 y = self.target(part.recording, start, piece.frames)
-                yield piece, Measured(x, y, np.array(part.recording.units))
+                yield piece, Measured(x, y, np.array(part.recording.units), before)
 
     def _read(self, source: Any, start: int, frames: int, side: int) -> np.ndarray:
         header = self.corpus.audio.header(source)
@@ -230,11 +239,22 @@ class Recordings:
         return parts
 
     def _by_time(self) -> dict[str, list[Part]]:
+        return self._in_blocks(lambda recording: recording.frames)
+
+    def _by_blocks(self) -> dict[str, list[Part]]:
+        return self._in_blocks(lambda recording: round(BLOCK_S * self.rate))
+
+    def _in_blocks(self, length: Callable[[Aligned], int]) -> dict[str, list[Part]]:
+        """Every recording in blocks of a length; of each the beginning is learned from, and the end measured with."""
         parts: dict[str, list[Part]] = {"train": [], "validation": [], "test": []}
         for one in self.recordings:
-            places = [0, *(round(one.frames * share) for share in (1.0 - TEST - VALIDATION, 1.0 - TEST)), one.frames]
-            for name, start, stop in zip(parts, places[:-1], places[1:], strict=True):
-                parts[name].append(Part(one, start, stop))
+            blocks = max(1, round(one.frames / length(one)))
+            ends = np.linspace(0, one.frames, blocks + 1).round().astype(int).tolist()
+            for start, stop in zip(ends[:-1], ends[1:], strict=True):
+                shares = (1.0 - TEST - VALIDATION, 1.0 - TEST)
+                places = [start, *(start + round((stop - start) * share) for share in shares), stop]
+                for name, first, last in zip(parts, places[:-1], places[1:], strict=True):
+                    parts[name].append(Part(one, first, last))
         return parts
 
 
@@ -313,6 +333,10 @@ class DeviceExamples:
         self.frames = round(data.seconds * rate)
         self.warm = min(round(WARM_S * rate), self.frames // 3)
         longest = max(part.frames for part in recordings.parts[split])
+        if recordings.split == "blocks":
+            # All that is heard beyond a part only tells what the device remembers.
+            shortest = min(part.frames for part in recordings.parts[split])
+            self.warm = max(self.warm, self.frames - shortest)
         if split != "train":
             self.frames = min(self.frames, self.warm + longest)
         # What comes before an example may be heard, too: it is only not compared.
