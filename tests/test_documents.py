@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import typer
 
 from mixtools.cli import manpage
@@ -37,6 +39,12 @@ def made(tmp_path_factory):
     shell("mixtools mix stems/ -p mix.yaml -o rough.wav", folder)
     shell("mixtools mix stems/ -o ref.wav", folder)
     shell("mixtools mix synth:7 -o record.wav", folder)
+    (folder / "controls.yaml").write_text("compressor: {threshold_db: -24, ratio: 3}\nconvolution.wet: 0.1\n")
+    (folder / "pairs").mkdir()
+    for number, drive in enumerate((2.0, 4.0, 8.0)):
+        sound, rate = soundfile.read(folder / "stems" / "bass.wav", frames=3 * 44100)
+        soundfile.write(folder / "pairs" / f"{number}_input.wav", sound, rate)
+        soundfile.write(folder / "pairs" / f"{number}_target.wav", np.tanh(drive * sound), rate)
     return folder
 
 
