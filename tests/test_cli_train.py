@@ -440,3 +440,30 @@ def test_every_option_says_what_it_is_and_help_is_light():
 def test_train_alone_says_what_there_is():
     result = run("train")
     assert result.code == 0 and b"mix" in result.out
+
+
+def test_a_network_plays_the_channels_that_a_model_sets(place, tmp_path):
+    """Learned with, found again in the folder of the training, and written into the mix file, which gives the same."""
+    full = tmp_path / "full"
+    learned = run(
+        "train", "mix", "songs", "--kind", "dmc-full", "--channel", "channel", "-o", full, "--steps", "1",
+        "--batch", "1", "--seconds", "1", "--excerpts", "1", "--held-out", "1", "--width", "8", "--threads", "1", "-q",
+    )  # fmt: skip
+    assert learned.code == 0, learned.err
+    mix_file, out, again = (tmp_path / name for name in ("m.yaml", "m.wav", "again.wav"))
+    mixed("--model", full, "-o", out, "--write-mix", mix_file)
+    chains = [track.chain for track in read_mix(mix_file).tracks]
+    assert all([i.effect for i in chain] == ["gain", "neural", "gain", "pan"] for chain in chains)
+    assert set(chains[0][1].controls["set"]) == {"parametric_eq", "compressor", "convolution"}
+    mixed("-p", mix_file, "-o", again)
+    assert out.read_bytes() == again.read_bytes()
+    for arguments, words in (
+        (("--channel", "channel"), "--channel plays what a model sets; give one with --model"),
+        (("--model", full, "--channel", "optical"), "optical is no model of the console's whole channel"),
+        (("--model", full, "--rate", "48000"), "--channel works at 44100 Hz, and the session is at 48000 Hz"),
+        (("--model", "whole", "--channel", "channel"), "whole is a dmc-basic; leave it"),
+    ):
+        result = run("mix", "stems", "-o", tmp_path / "x.wav", *arguments)
+        assert result.code == 2 and words in result.err, result.err
+    result = run("train", "mix", "songs", "--channel", "channel", "-o", tmp_path / "y")
+    assert "--channel plays what a dmc-full model sets" in result.err

@@ -48,6 +48,8 @@ class Wanted:
     lock: str | None = None
     seed: int = 0
     split_stereo: bool = False
+    channel: str | None = None
+    """A model of the channel that plays what a mixing model sets."""
 
     @property
     def as_they_are(self) -> bool:
@@ -111,6 +113,7 @@ def _engineered(
             mixes = [expert.mix(taste, wanted.keep_levels, locked) for taste in tastes]
         else:
             mixes = _modelled(model, expert, tastes, wanted, locked)
+            mixes = _played(report, model, mixes, wanted, locked, session)
     report.note(f"mixed by {wanted.model or 'rules'}: {count(len(sounds), 'stem')}, -v says what was done and why")
     if model is not None:
         spec = model.net.spec
@@ -171,6 +174,32 @@ def _modelled(
                 found.decisions += [Decision(track.file, insert.effect, _said(insert)) for insert in track.chain]
         found.decisions.sort(key=lambda decision: decision.stem)
     return mixes
+
+
+def _played(
+    report: Report, model: Model, mixes: list[Engineered], wanted: Wanted, locked: Mix | None, session: Automatic
+) -> list[Engineered]:
+    """The same mixes with their channels played by a network, where that was asked for, or learned with."""
+    argument = wanted.channel or model.about.get("channel")
+    if argument is None:
+        return mixes
+    from mixtools.files.models import bundled, open_model
+    from mixtools.tasks.automix.channel import fits, played_by
+    from mixtools.tasks.emulate.model import Model as Emulator
+
+    if model.net.spec.kind != "full":
+        raise ParameterError(f"--channel plays what a dmc-full model sets, and {wanted.model} is a dmc-basic; leave it")
+    channel = fits(Emulator.load(*open_model(str(argument), "emulate"), str(argument)), str(argument))
+    if channel.rate != session.rate:
+        rates = f"{channel.rate} Hz, and the session is at {session.rate} Hz"
+        raise ParameterError(f"--channel works at {rates}; give --rate {channel.rate}")
+    name = str(argument)
+    if name not in bundled("emulate"):
+        name = Path(name).name
+        session.named_files = session.named_files | {name: Path(str(argument))}
+    report.detail(f"channels played by {argument}")
+    settled = {track.file for track in locked.tracks} if locked else set()
+    return [replace(found, mix=played_by(found.mix, channel, name, settled)) for found in mixes]
 
 
 def _said(insert: Insert) -> str:

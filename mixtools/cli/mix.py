@@ -29,7 +29,8 @@ their numbers are listed below; -v says which did what, and --write-mix writes a
 the tracks that a mix file settles already, and mixes the others around them. --baseline gives the mixes that research
 compares with. --model mixes with a network that `mixtools train mix` trained: it listens to 40 seconds in which stems
 are loud, and sets fader and pan of every stem, or its whole channel; then no stem is further than 10 LU from what its
-role usually has, and what leads and the bass stand in the centre. The mix file has all of it.
+role usually has, and what leads and the bass stand in the centre. What a dmc-full model sets can be played by a neural
+channel (--channel); one that learned with it is. The mix file has all of it.
 
 The session's rate is --rate, else the mix file's sample_rate, else the stems' most common rate; what differs is
 resampled, and said so. The mix is as long as the longest stem, and goes on until the tail of its effects has
@@ -132,6 +133,15 @@ def mix(
             show_default=False,
         ),
     ] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(
+            "--channel",
+            metavar="NAME|FILE",
+            help="With a dmc-full model: play the channels it sets by this model of `mixtools emulate`.",
+            show_default=False,
+        ),
+    ] = None,
     target_lufs: Annotated[
         float | None,
         typer.Option(
@@ -191,6 +201,7 @@ def mix(
         "--expert": expert,
         "--baseline": baseline,
         "--model": model is not None,
+        "--channel": channel is not None,
         "--target-lufs": target_lufs is not None,
         "--keep-levels": keep_levels,
         "--role": role,
@@ -212,7 +223,9 @@ def mix(
         if mix_file is not None:
             sessions = [load(report, stems, mix_file, map_ or [], missing == "skip", rate, assets)]
         else:
-            wanted = Wanted(baseline, model, target_lufs, keep_levels, role or (), variations, lock, seed, split_stereo)
+            wanted = Wanted(
+                baseline, model, target_lufs, keep_levels, role or (), variations, lock, seed, split_stereo, channel
+            )
             summed = outline(report, stems, wanted, rate)
             if not wanted.as_they_are:
                 silent = Report(quiet=True, verbose=False)
@@ -241,6 +254,8 @@ def _check_automatic(asked: set[str], mix_file: str | None, baseline: str | None
     name = min(asked, default=None)
     if mix_file is not None and name is not None:
         raise ParameterError(f"{name} is for mixes without a mix file; give it, or -p")
+    if "--channel" in asked and model is None:
+        raise ParameterError("--channel plays what a model sets; give one with --model")
     if baseline is not None and model is not None:
         raise ParameterError("--baseline and --model both say how to mix; give one")
     if "--expert" in asked and (baseline, model) != (None, None):

@@ -82,6 +82,15 @@ def mix(
             show_default=False,
         ),
     ] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(
+            "--channel",
+            metavar="NAME|FILE",
+            help="Of dmc-full: learn with this model of `mixtools emulate` in place of EQ, compressor and reverb.",
+            show_default=False,
+        ),
+    ] = None,
     width: Annotated[int, options.whole_option("--width", "Width of the hidden layers.", 1, 16384)] = "2048",
     levels: Annotated[
         str,
@@ -175,10 +184,12 @@ def mix(
     )
     config = replace(papers_training(short, steps, seed, batch), rate=learning_rate)
     songs = training.material(corpus, layout, validation, seed, _narrowed(finished, data.most_stems))
+    if channel is not None and short != "full":
+        raise ParameterError("--channel plays what a dmc-full model sets; give --kind dmc-full")
     if dry_run:
         _say_plan(kind, spec, songs, data, config.steps, batch, places, json_)
         return
-    net = new_console(spec, rate, seed)
+    net = new_console(spec, rate, seed, None if channel is None else _channel(channel, rate))
     if weights is not None:
         _begin_with(net, weights)
     _say(report, kind, net, songs, data)
@@ -188,7 +199,7 @@ def mix(
             Lessons(part, replace(data, apart=training.apart(part)), number)
             for part, number in ((songs.learned, excerpts), (songs.held_out, held_out))
         )
-        return train_mixer(net, learned, kept, config, storage, batch, world, tell)
+        return train_mixer(net, learned, kept, config, storage, batch, world, tell, channel)
 
     facts = training.trained(
         report,
@@ -222,6 +233,18 @@ def _narrowed(finished: str | None, most_stems: int) -> Callable[[Corpus], Corpu
         return fitting
 
     return narrowed
+
+
+def _channel(argument: str, rate: int) -> Any:
+    """The network that plays channels, which learns nothing more."""
+    from mixtools.files.models import open_model
+    from mixtools.tasks.automix.channel import fits
+    from mixtools.tasks.emulate.model import Model
+
+    model = fits(Model.load(*open_model(argument, "emulate"), argument), argument)
+    if model.rate != rate or model.spec.kind != "strip":
+        raise ParameterError(f"{argument} works at {model.rate} Hz; give --rate {model.rate}, and a model of a strip")
+    return model.net.requires_grad_(False)
 
 
 def _begin_with(net: MixingConsole, path: str) -> None:

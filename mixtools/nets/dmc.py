@@ -7,7 +7,7 @@ it is the console's differentiable twin.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -215,9 +215,11 @@ class MixingConsole(nn.Module):
     stem would lose its width.
     """
 
-    def __init__(self, spec: Spec, rate: float) -> None:
+    def __init__(self, spec: Spec, rate: float, channel: Channel | None = None) -> None:
+        """`channel` plays equaliser, compressor and reverb instead of the console; it is no part of the model."""
         super().__init__()
         self.spec, self.rate = spec, rate
+        self._channel = (channel,)
         self.strip = STRIPS[spec.kind]
         self.controller = Controller(
             len(self.strip.labels()), spec.encoder, spec.width, spec.dropout, spec.levels == "told"
@@ -237,12 +239,16 @@ class MixingConsole(nn.Module):
         """The mixes (songs, 2, n) that controls (songs, stems, controls) in 0 to 1 make."""
         if self.spec.kind == "basic":
             return self._balanced(songs, units)
+        channel = self._channel[0]
+        if isinstance(channel, nn.Module):
+            channel.to(songs.stems.device)
         mix = songs.stems.new_zeros(len(songs.stems), 2, songs.stems.shape[-1])
         number = torch.arange(len(mix), device=mix.device)[:, None].expand_as(songs.present)
         for chosen, channels in ((~songs.stereo, 1), (songs.stereo, 2)):
             chosen = chosen & songs.present
             if bool(chosen.any()):
-                strips = processed(self.strip, songs.stems[chosen][:, :channels], self.rate, units[chosen])
+                stems = songs.stems[chosen][:, :channels]
+                strips = processed(self.strip, stems, self.rate, units[chosen], channel)
                 mix = mix.index_add(0, number[chosen], strips)
         return mix
 
@@ -260,7 +266,11 @@ class MixingConsole(nn.Module):
         return self.strip.from_vector(units, self.rate)
 
 
-def processed(strip: Strip, x: Tensor, rate: float, units: Tensor) -> Tensor:
+Channel = Callable[[Tensor, Tensor], Tensor]
+"""A network that plays the shuffled part of a strip: sounds (b, 1 or 2, n) and its units (b, controls) to (b, 2, n)."""
+
+
+def processed(strip: Strip, x: Tensor, rate: float, units: Tensor, channel: Channel | None = None) -> Tensor:
     """Stems (stems, 1 or 2, n) through their strips, (stems, 2, n), set by units (stems, controls) in 0 to 1.
 
     What is heard is what `Strip.from_vector` would set: one room, and a polarity. Gradients of the room are those of
@@ -284,7 +294,12 @@ def processed(strip: Strip, x: Tensor, rate: float, units: Tensor) -> Tensor:
             shares = torch.stack([columns[f"{effect}.ir={room}"] for room in rooms], dim=-1)
             controls = {**controls, "ir": _response(rooms, shares.to(x), controls.pop("decay").to(x), rate)}
         effects.append((effect, controls))
-    return sign * chain(x, rate, effects)
+    if channel is None:
+        return sign * chain(x, rate, effects)
+    first, last = len(strip.before), len(strip.before) + len(strip.shuffled)
+    played = [columns[label] for label in Strip(shuffled=strip.shuffled).labels()]
+    x = channel(chain(x, rate, effects[:first]), torch.stack(played, dim=-1))
+    return sign * chain(x, rate, effects[last:])
 
 
 def _heard(learned: Tensor, heard: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from mixtools.measure.distance import sum_difference_mr_stft
 from mixtools.measure.loudness import LoudnessMeter
 from mixtools.mix import Mix
 from mixtools.nets.batches import Shuffled
-from mixtools.nets.dmc import LEVELS, MixingConsole, Songs, Spec, balanced_loudness, patches_of
+from mixtools.nets.dmc import LEVELS, Channel, MixingConsole, Songs, Spec, balanced_loudness, patches_of
 from mixtools.nets.processes import World
 from mixtools.nets.training import Forward, Progress, State, Storage, Training, train
 from mixtools.tasks.automix.baselines import baseline
@@ -292,10 +292,10 @@ class Mixer(Protocol):
     def __call__(self, songs: Songs) -> Tensor: ...
 
 
-def new_console(spec: Spec, rate: float, seed: int = 0) -> MixingConsole:
-    """An untrained model; the same seed gives the same one."""
+def new_console(spec: Spec, rate: float, seed: int = 0, channel: Channel | None = None) -> MixingConsole:
+    """An untrained model; the same seed gives the same one. `channel` is a network that plays what it sets."""
     torch.manual_seed(seed)
-    return MixingConsole(spec, rate)
+    return MixingConsole(spec, rate, channel)
 
 
 def train_mixer(
@@ -307,10 +307,12 @@ def train_mixer(
     batch: int,
     world: World | None = None,
     progress: Callable[[Progress], None] = lambda now: None,
+    channel: str | None = None,
 ) -> State:
     """Train a network on lessons, from where its storage says it is; the weights that are best on `held_out` are kept.
 
-    What the record is about is what `tasks.automix.model.Model.load` takes.
+    What the record is about is what `tasks.automix.model.Model.load` takes; `channel` names the network, if any, that
+    plays what it sets.
     """
     about = {
         "network": net.plain(),
@@ -319,6 +321,7 @@ def train_mixer(
         "excerpts": len(lessons),
         "held_out": asdict(held_out.data),
         "batch": batch,
+        **({} if channel is None else {"channel": channel}),
     }
     rate, levels = lessons.data.rate, lessons.data.levels
     for one in (lessons.data, held_out.data):
