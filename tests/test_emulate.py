@@ -267,7 +267,7 @@ def test_the_best_static_fit_is_a_device_s_filter():
         x = np.random.default_rng(seed).standard_normal(4000).astype(np.float32)
         y = np.convolve(x, response)[:4000].astype(np.float32)
         pieces.append(Measured(x, y, np.zeros(1)))
-    fit = best_fir(pieces, 128)
+    fit = best_fir(pieces, taps=128)
     figures, pooled = table_9(lambda x, units: through(fit, x), pieces, RATE)
     assert pooled < 1e-3
     assert figures.count == 3
@@ -290,7 +290,7 @@ def test_the_static_fit_of_short_pieces_is_that_of_least_squares():
             rows.append(padded[i + AHEAD + 1 : i + AHEAD + 1 + taps][::-1])
             wanted.append(y[i])
     expected = np.linalg.lstsq(np.array(rows, np.float64), np.array(wanted, np.float64), rcond=None)[0]
-    assert np.abs(best_fir(pieces, taps) - expected).max() < 1e-5
+    assert np.abs(best_fir(pieces, taps=taps) - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["strip", "tcn-10", "wave-u-net-16"])

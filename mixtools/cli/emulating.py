@@ -222,7 +222,8 @@ def _measured_device(report: Report, model: Model, audio: str, json_: bool, csv:
             f"{audio} has other controls or another rate than the model learned; give recordings of the same device"
         )
     with report.progress("measuring", 1000) as tell:
-        fir = best_fir(one for _, one in recordings.measured("train"))
+        held_out = [one for _, one in recordings.measured("validation")]
+        fir = best_fir((one for _, one in recordings.measured("train")), held_out)
         pieces = [one for _, one in recordings.measured("test")]
         made = {
             "model": lambda x, units: model.whole(x[None], units[None])[0, 0],

@@ -124,10 +124,15 @@ AHEAD = 64
 """Taps of the static fit that lie before the direct sound: recordings are lined up to a sample only."""
 
 
-def best_fir(pieces: Iterable[Measured], taps: int = 4096) -> np.ndarray:
+RIDGES = 1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1
+"""Shares of the input's power that hold a static fit back where nothing was played."""
+
+
+def best_fir(pieces: Iterable[Measured], held_out: Sequence[Measured] = (), taps: int = 4096) -> np.ndarray:
     """The static linear fit (taps,) of least squares over all pieces together: what a model must be better than.
 
-    What went in before a piece is heard, so that the fit is exact however short the pieces are (see `through`).
+    What went in before a piece is heard, so that the fit is exact however short the pieces are (see `through`). The
+    ridge is the one that does best on `held_out`, the smallest where there are none.
     """
     from scipy.linalg import solve
     from scipy.signal import fftconvolve
@@ -156,8 +161,16 @@ def best_fir(pieces: Iterable[Measured], taps: int = 4096) -> np.ndarray:
         power[k + 1, 1:] = power[k, :-1] + moved[k, :-1]
         power[k + 1, 0] = first_row[k + 1]
     power = np.triu(power) + np.triu(power, 1).T
-    power[np.diag_indices(taps)] += 1e-9 * first_row[0] + 1e-12
-    return solve(power, cross, assume_a="pos")
+    fits = []
+    for ridge in RIDGES if held_out else RIDGES[:1]:
+        held = power + np.eye(taps) * (ridge * first_row[0] + 1e-12)
+        fits.append(solve(held, cross, assume_a="pos", overwrite_a=True))
+
+    def error(fit: np.ndarray) -> float:
+        differences = (through(fit, one.inputs)[one.before :] - one.targets for one in held_out)
+        return sum(float(np.sum(np.square(x, dtype=np.float64))) for x in differences)
+
+    return min(fits, key=error)
 
 
 def through(response: np.ndarray, x: np.ndarray) -> np.ndarray:
