@@ -55,30 +55,14 @@ NAMELESS = "--evaluate", "--list", "--export"
 
 
 def emulate(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="FILES...",
-            help="Audio files, folders of them, or [bold]-[/bold] for stdin.",
-            show_default=False,
-        ),
-    ] = None,
+    files: options.SomeAudioFiles = None,
     model: Annotated[
         str,
         typer.Option(
             "--model", "-m", metavar="NAME|FILE", help="One that --list shows, or what `mixtools train emulate` wrote."
         ),
     ] = DEFAULT,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT|DIR|-",
-            help="A .wav or .flac file, a folder, or - for stdout.",
-            show_default=False,
-        ),
-    ] = None,
+    output: options.FilesOutput = None,
     controls: Annotated[
         str | None,
         typer.Option("--controls", "-p", metavar="FILE|-", help="A YAML file of controls.", show_default=False),

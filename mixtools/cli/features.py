@@ -62,14 +62,7 @@ def _groups(text: str) -> str:
 
 
 def features(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="FILES...",
-            help="Audio files, folders of them, or [bold]-[/bold] for stdin.",
-            show_default=False,
-        ),
-    ] = None,
+    files: options.SomeAudioFiles = None,
     against: Annotated[
         str | None,
         typer.Option("--against", metavar="REF", help="Compare every file with this one.", show_default=False),

@@ -64,16 +64,7 @@ _PRESETS = ", ".join(f"{name} {target.lufs:g}" for name, target in TARGETS.items
 
 def loudnorm(
     files: options.AudioFiles,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT|DIR|-",
-            help="A .wav or .flac file, a folder, or - for stdout.",
-            show_default=False,
-        ),
-    ] = None,
+    output: options.FilesOutput = None,
     target: Annotated[
         float | None,
         typer.Option(

@@ -107,6 +107,26 @@ AudioFiles = Annotated[
         show_default=False,
     ),
 ]
+SomeAudioFiles = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FILES...",
+        help="Audio files, folders of them, or [bold]-[/bold] for stdin.",
+        show_default=False,
+    ),
+]
+"""Of commands that can do without."""
+
+FilesOutput = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT|DIR|-",
+        help="A .wav or .flac file, a folder, or - for stdout.",
+        show_default=False,
+    ),
+]
 Csv = Annotated[bool, typer.Option("--csv", help="Write CSV to stdout, one line per file.")]
 Jobs = Annotated[
     int | None,
