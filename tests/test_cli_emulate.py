@@ -138,7 +138,7 @@ def test_contradictions_are_refused(line, arguments, place):
             "--set is compressor.ratio; give a control and its value, as in compressor.ratio=4",
             ["--set", "compressor.ratio"],
         ),
-        ("no.yaml is not there; give a mix file", ["-p", "no.yaml"]),
+        ("no.yaml is not there; give a file of controls", ["-p", "no.yaml"]),
         ("-: precision is bfloat16; give float32: only TCNs have another", ["--precision", "bfloat16"]),
     ],
 )

@@ -98,7 +98,9 @@ def _read_controls(path: str) -> Mapping[str, Any]:
     from mixtools.files.mixfile import LARGEST_BYTES, decode, plain_tree, read_text
 
     name = options_name(path)
-    text = decode(stdin_bytes().read(LARGEST_BYTES + 1), name) if path == options.STDIO else read_text(path)
+    what = "a file of controls"
+    given = stdin_bytes().read(LARGEST_BYTES + 1) if path == options.STDIO else None
+    text = read_text(path, what) if given is None else decode(given, name, what)
     found = plain_tree(text, name)
     if found is None:
         return {}

@@ -24,29 +24,29 @@ def read_mix(path: str | Path) -> Mix:
     return parse_mix(read_text(path), str(path))
 
 
-def read_text(path: str | Path) -> str:
-    """A mix file's text, refused when it is too large or not UTF-8."""
+def read_text(path: str | Path, what: str = "a mix file") -> str:
+    """The text of a mix file, or of `what` else people write, refused when it is too large or not UTF-8."""
     path = Path(path)
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST_BYTES + 1)
     except FileNotFoundError:
-        raise ParameterError(f"{path} is not there; give a mix file") from None
+        raise ParameterError(f"{path} is not there; give {what}") from None
     except IsADirectoryError:
-        raise ParameterError(f"{path} is a folder; give a mix file") from None
+        raise ParameterError(f"{path} is a folder; give {what}") from None
     except OSError as error:
         raise ParameterError(f"{path} cannot be read: {error.strerror}") from None
-    return decode(data, str(path))
+    return decode(data, str(path), what)
 
 
-def decode(data: bytes, shown: str) -> str:
-    """The text of a mix file's bytes."""
+def decode(data: bytes, shown: str, what: str = "a mix file") -> str:
+    """The text of such a file's bytes."""
     if len(data) > LARGEST_BYTES:
-        raise ParameterError(f"{shown} is larger than {LARGEST_BYTES // 2**20} MiB; give a mix file")
+        raise ParameterError(f"{shown} is larger than {LARGEST_BYTES // 2**20} MiB; give {what}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ParameterError(f"{shown} is not UTF-8 text (byte {error.start}); give a mix file") from None
+        raise ParameterError(f"{shown} is not UTF-8 text (byte {error.start}); give {what}") from None
 
 
 def parse_mix(text: str, shown: str) -> Mix:
