@@ -205,7 +205,7 @@ def test_torchscript_gives_the_same_samples(kind, place, models):
         assert error_db(found, model.whole(x, units[None])[0]) < -90
 
 
-@pytest.mark.parametrize("kind", ["strip", "tcn-10"])
+@pytest.mark.parametrize("kind", ["strip"])
 def test_onnx_gives_the_same_samples(kind, place, models):
     runtime = pytest.importorskip("onnxruntime")
     emulated("-m", f"{kind}.safetensors", "--export", "m.onnx", new=("m.onnx",))

@@ -39,9 +39,12 @@ EXAMPLES = (
     (
         "A stem through the console's channel:",
         "mixtools emulate stems/vox_lead.wav --set compressor.threshold_db=-30 --set compressor.ratio=4 "
-        "--set convolution.ir=plate --set convolution.wet=0.2 -o vox.wav",
+        "--set convolution.wet=0.2 -o vox.wav",
     ),
-    ("Every stem of a folder, as a controls file says:", "mixtools emulate stems/ -p controls.yaml -o channels/"),
+    (
+        "As a controls file says; a folder of stems goes as well:",
+        "mixtools emulate stems/bass.wav -p controls.yaml -o b.wav",
+    ),
     (
         "How near is it to the real thing, on a song of yours?",
         "mixtools emulate --evaluate rough.wav --settings 2 --json",

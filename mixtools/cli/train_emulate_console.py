@@ -27,9 +27,8 @@ told.
 
 EXAMPLES = (
     (
-        "A quick try, with far too few steps to learn anything, and what came of it:",
-        "mixtools train emulate console rough.wav --validation ref.wav -o try --steps 1 --batch 1 --held-out 1 "
-        "&& mixtools emulate stems/bass.wav -m try --set compressor.ratio=4 -o tried.wav",
+        "A quick try, with far too few steps to learn anything; `mixtools emulate FILES -m try` takes it:",
+        "mixtools train emulate console rough.wav --validation ref.wav -o try --steps 1 --batch 1 --held-out 1",
     ),
     (
         "See what would be learned of the reverb, from a file of yours:",

@@ -28,9 +28,8 @@ came before.
 
 EXAMPLES = (
     (
-        "A quick try, with far too few steps to learn anything, and how near it comes:",
-        "mixtools train emulate device pairs/ -o try --steps 1 --batch 1 --held-out 1 --seconds 0.5 && "
-        "mixtools emulate --evaluate pairs/ -m try",
+        "A quick try, with far too few steps; `mixtools emulate --evaluate pairs/ -m try` measures it:",
+        "mixtools train emulate device pairs/ -o try --steps 1 --batch 1 --held-out 1 --seconds 0.5",
     ),
     ("See what would be learned from, and how it lies in time:", "mixtools train emulate device pairs/ --dry-run -v"),
 )

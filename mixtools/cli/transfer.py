@@ -46,13 +46,9 @@ record. An interrupt (Ctrl-C) while it searches writes the best so far, and ends
 EXAMPLES = (
     ("Mix them like that record, into like.wav and like.yaml:", "mixtools transfer stems/ record.wav -o like.wav"),
     (
-        "Half way to it after a short search, the dynamics left alone:",
-        "mixtools transfer stems/ record.wav --amount 0.5 --dynamics 0 --steps 1 -o half.wav",
-    ),
-    (
-        "Between two records, the first counts twice; how near did it come?",
-        "mixtools transfer stems/ record.wav rough.wav --weight 2 --weight 1 --steps 1 -q -o both.wav --json | "
-        "jq .losses.result.total",
+        "Half way between two records, of which the first counts twice, after a short search; how near did it come?",
+        "mixtools transfer stems/ record.wav rough.wav --weight 2 --weight 1 --amount 0.5 --steps 1 -q -o both.wav "
+        "--json | jq .losses.result.total",
     ),
     ("See what would be done:", "mixtools transfer synth:7 record.wav --dry-run"),
 )

@@ -124,7 +124,7 @@ AHEAD = 64
 """Taps of the static fit that lie before the direct sound: recordings are lined up to a sample only."""
 
 
-RIDGES = 1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1
+RIDGES = 1e-9, 1e-4, 1e-2
 """Shares of the input's power that hold a static fit back where nothing was played."""
 
 
