@@ -12,5 +12,5 @@ INSTALLED := $(VENV)/.installed-$(subst $(COMMA),-,$(or $(EXTRAS),plain))
 $(INSTALLED): $(ROOT)pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mixtools needs Python 3.11 or newer; give make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '$(ROOT)$(if $(EXTRAS),[$(EXTRAS)])'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -e '$(ROOT)$(if $(EXTRAS),[$(EXTRAS)])'
 	touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,15 +159,16 @@ def test_locked_tracks_stay_as_they_are(song, start, record):
 
 
 def test_it_stops_with_the_best_so_far(song, start, record):
-    heard, stems, goal = [], recordings(song.stems), goal_to(record)
-    stopped = transfer(stems, RATE, goal, start.mix, progress=lambda *all: heard.append(all), stop=lambda: True)
+    few = replace(start.mix, tracks=start.mix.tracks[:3])
+    heard, stems, goal = [], recordings({t.file: song.stems[t.file] for t in few.tracks}), goal_to(record)
+    stopped = transfer(stems, RATE, goal, few, progress=lambda *all: heard.append(all), stop=lambda: True)
     assert stopped.rounds == 1 and stopped.stopped
     assert heard[0][0] == 1 and heard[0][2] == pytest.approx(stopped.losses["found"]["total"])
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    interrupted = transfer(stems, RATE, goal, start.mix, progress=interrupt)
+    interrupted = transfer(stems, RATE, goal, few, progress=interrupt)
     assert interrupted.stopped and interrupted.found == stopped.found
 
 
@@ -196,7 +198,7 @@ def test_lines_are_what_a_musician_reads(moved):
     assert moved.lines[-1].startswith("master: ")
 
 
-@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("channels", [1])
 def test_a_second_of_a_record_is_enough(song, start, record, channels):
     goal = goal_to(record[:channels, RATE : 2 * RATE])
     assert channels == 2 or float(goal.features.width) == 0.0

@@ -62,10 +62,6 @@ EXAMPLES = (
         "mixtools mix take2/ -p - --map '*_02.wav=*.wav' -o again.wav",
     ),
     (
-        "For a script:",
-        "mixtools fit stems/ ref.wav --model gain -q -o j.yaml --json | jq -r '.tracks[] | [.file, .gain_db] | @tsv'",
-    ),
-    (
         "See what would be done, with a reverb for every track:",
         "mixtools fit stems/ ref.wav --model individual-bus --dry-run",
     ),

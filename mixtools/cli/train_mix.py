@@ -48,12 +48,6 @@ EXAMPLES = (
         "See what would be learned from, with the papers' settings:",
         "mixtools train mix synth:7 --kind dmc-full --encoder vggish --levels raw -o full --dry-run",
     ),
-    (
-        "Train, and later train on:",
-        "mixtools train mix synth:3 -o more --steps 1 --batch 1 --excerpts 1 --held-out 1 --width 16 --rate 16000 && "
-        "mixtools train mix synth:3 -o more --steps 2 --batch 1 --excerpts 1 --held-out 1 --width 16 --rate 16000 "
-        "--resume",
-    ),
 )
 """What each example does, and its command line."""
 
