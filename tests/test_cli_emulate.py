@@ -254,3 +254,18 @@ def test_a_device_model_is_trained_and_measured(place):
     ):
         result = run("train", "emulate", "device", *arguments, "-o", "e", "-q")
         assert result.code == 2 and words in result.err, result.err
+
+
+def test_words_of_options_are_those_of_the_library():
+    """The command line says them without importing torch."""
+    from mixtools.cli import emulate, emulators, train_emulate_console, train_emulate_device
+    from mixtools.nets.emulator import KINDS
+    from mixtools.nets.inference import PRECISIONS
+    from mixtools.tasks.emulate.console import PROCESSORS
+    from mixtools.tasks.train.devices import SPLITS
+    from mixtools.tasks.train.emulate import BATCH, LOSSES
+
+    assert (tuple(KINDS), tuple(LOSSES), BATCH) == (emulators.NETWORKS, emulators.LOSSES, emulators.BATCH)
+    assert tuple(PRECISIONS) == emulate.PRECISIONS
+    assert tuple(PROCESSORS) == train_emulate_console.PROCESSORS
+    assert tuple(SPLITS) == train_emulate_device.SPLITS
