@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
+
+# A shell's background jobs ignore Ctrl-C, and what they start inherits that: tests that interrupt would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def error_db(actual: np.ndarray, expected: np.ndarray) -> float:
