@@ -26,12 +26,19 @@ SHOWN = [line[2:] for line in (ROOT / "README.md").read_text(encoding="utf-8").s
 """Commands of the README's sessions: they are run there."""
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
+EXAMPLE_S = 8.0
+"""Of the song, for the examples of the man pages; the README shows what comes of all of it."""
+
+
+def prepared(folder: Path, seconds: float | None = None) -> Path:
     """What the examples work on: stems and a mix file, another take of them, a mix, and a record to compare with."""
-    folder = tmp_path_factory.mktemp("example")
     run = [sys.executable, str(ROOT / "examples" / "song.py"), "stems"]
     subprocess.run(run, cwd=folder, check=True, capture_output=True, timeout=300)
+    if seconds is not None:
+        for stem in (folder / "stems").iterdir():
+            about = soundfile.info(stem)
+            sound, rate = soundfile.read(stem, frames=round(seconds * about.samplerate))
+            soundfile.write(stem, sound, rate, about.subtype)
     (folder / "mix.yaml").write_text((ROOT / "examples" / "mix.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "take2").mkdir()
     for stem in (folder / "stems").iterdir():
@@ -46,6 +53,11 @@ def made(tmp_path_factory):
         soundfile.write(folder / "pairs" / f"{number}_input.wav", sound, rate)
         soundfile.write(folder / "pairs" / f"{number}_target.wav", np.tanh(drive * sound), rate)
     return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return prepared(tmp_path_factory.mktemp("example"), EXAMPLE_S)
 
 
 @pytest.fixture
@@ -114,8 +126,8 @@ def roughly(text: str) -> list[str]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the sessions are for a POSIX shell")
-def test_sessions_of_the_readme(workplace):
-    ran = 0
+def test_sessions_of_the_readme(tmp_path):
+    workplace, ran = prepared(tmp_path), 0
     for command, expected in sessions():
         if "| jq" in command and not shutil.which("jq"):
             continue
