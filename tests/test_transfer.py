@@ -308,7 +308,7 @@ def test_a_start_of_other_stems_is_refused(song, record):
 def test_the_sketch_foresees_what_is_heard(song, start, record):
     session = Session(recordings(song.stems), RATE)
     desk, goal = Desk(start.mix), goal_to(record)
-    search = Search(Sketch(desk, session, goal.rate), goal, start.roles)
+    search = Search(Sketch(desk, session, goal.rate), goal, start.roles, dict.fromkeys(AF_TERMS, math.inf))
     origin = np.zeros(len(search.low))
     x = session.rendered(desk.set(search.controls(origin)))
     search.correct(origin, features_at(x, RATE, goal.rate), crest_db(x), typical_of(x, RATE, goal.rate))

@@ -46,6 +46,15 @@ def k_weighting(rate: float) -> np.ndarray:
     return np.array([shelf, high_pass])
 
 
+def k_power(hz: np.ndarray, rate: float) -> np.ndarray:
+    """What K-weighting multiplies the power of each frequency with."""
+    z = np.exp(-2j * np.pi * np.asarray(hz) / rate)
+    gains = np.ones_like(z)
+    for b0, b1, b2, a1, a2 in k_weighting(rate):
+        gains *= (b0 + b1 * z + b2 * z * z) / (1.0 + a1 * z + a2 * z * z)
+    return np.abs(gains) ** 2
+
+
 @kernel
 def weighted_energies(x, sections, state, ends, energies):
     """Add the energy of x (channels, n) after two biquads to energies, one per stretch that ends at `ends`.

@@ -21,7 +21,7 @@ from mixtools.measure.audio_features import AF_TERMS, BARK_FFT, EPSILON, GUARD, 
 from mixtools.measure.catalogue import BARK_BANDS
 from mixtools.measure.filterbanks import bark, bark_filterbank, bark_hz
 from mixtools.measure.frames import hann
-from mixtools.measure.loudness import LoudnessMeter, k_weighting
+from mixtools.measure.loudness import LoudnessMeter, k_power
 from mixtools.mix import Insert
 from mixtools.nets.dmc import balanced_loudness
 from mixtools.presets import PRESETS, Preset, Slot, Strip
@@ -250,12 +250,7 @@ def _collecting(rate: float) -> np.ndarray:
 @lru_cache(maxsize=8)
 def _loudness_weights(rate: float) -> np.ndarray:
     """The power that K-weighting gives every fine band, (96,)."""
-    hz = np.minimum(_fine_centres(), 0.499 * rate)
-    z = np.exp(-2j * np.pi * hz / rate)
-    gains = np.ones_like(z)
-    for b0, b1, b2, a1, a2 in k_weighting(rate):
-        gains *= (b0 + b1 * z + b2 * z * z) / (1.0 + a1 * z + a2 * z * z)
-    return np.abs(gains) ** 2
+    return k_power(np.minimum(_fine_centres(), 0.499 * rate), rate)
 
 
 def _added_up(stems: Sequence[np.ndarray], rate: float) -> Tensor:

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from mixtools.controls import Control, shown
+from mixtools.controls import Control
 from mixtools.dsp.compiled import kernel
 from mixtools.errors import ParameterError
 
@@ -48,7 +48,7 @@ def optical_compressor(x: np.ndarray, rate: float, reduction: float = 50.0, emph
     for name, value in values.items():
         values[name] = CONTROLS[name].check(value, name)
     if np.ndim(x) != 1 or not np.isfinite(x).all():
-        raise ParameterError(f"the sound has shape {shown(list(np.shape(x)))} or is not finite; give samples (n,)")
+        raise ParameterError(f"the sound has shape {np.shape(x)} or is not finite; give samples (n,)")
     steps = [-math.expm1(-1.0 / (seconds * rate)) for seconds in (ATTACK_S, FADE_S, LEARN_S)]
     more = values["emphasis"] * (10.0 ** (MOST_EMPHASIS_DB / 20.0) - 1.0)
     corner = math.exp(-2.0 * math.pi * EMPHASIS_HZ / rate)

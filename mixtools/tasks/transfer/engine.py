@@ -10,7 +10,7 @@ import numpy as np
 
 from mixtools.dsp.console import Console, Responses
 from mixtools.errors import ParameterError
-from mixtools.measure.audio_features import AudioFeatures
+from mixtools.measure.audio_features import AF_TERMS, AudioFeatures
 from mixtools.mix import Mix
 from mixtools.tasks.automix.baselines import baseline
 from mixtools.tasks.automix.mastering import Mastered, mastered
@@ -167,6 +167,7 @@ class _Engine:
         equal = self.heard(self.session.rendered(self.equal))
         before = self.heard(self.session.rendered(self.start))
         features = {"equal-loudness": equal, "start": before}
+        self.limits = dict.fromkeys(AF_TERMS, math.inf) | self.goal.loss(equal)
         self.desk = Desk(self.start, self.locked, self.silent)
         best, rounds, stopped = None, 0, False
         if steps and before is not None and self.desk.free:
@@ -212,7 +213,7 @@ class _Engine:
         """The best point so far, again and again, each time after a step."""
         self.squeeze()
         self.sketch = Sketch(self.desk, self.session, self.goal.rate)
-        self.search = Search(self.sketch, self.goal, self.roles)
+        self.search = Search(self.sketch, self.goal, self.roles, self.limits)
         best = self.point(np.zeros(len(self.search.low)))
         scale, few = 1.0, 0
         for step in range(steps):

@@ -44,7 +44,9 @@ REACH = {
 MOST_EQ_DB = 12.0
 HIGHEST_SEND_DB, HIGHEST_NEW_SEND_DB = -3.0, -6.0
 CENTRED = "lead_vocal", "kick", "bass", "snare", "drums"
-CENTRED_SPREAD = 0.04
+CENTRED_SPREAD, CENTRED_REACH = 0.04, 0.06
+"""What leads and what carries stays where it is, whichever way a record leans."""
+
 DRY = "kick", "bass"
 DRY_SPREAD = 0.5
 
@@ -52,6 +54,9 @@ SOFT_DROP_DB, SOFT_RISE_DB = 6.0, 5.0
 DROP = 2e-3
 """From so far under or over its balance at the start on, a stem that goes further costs this much per square of
 3 dB."""
+
+WORSE = 20.0
+"""What a term costs that is further from the goal than the equal-loudness mix has it, for so much as it is."""
 
 PARTS, TYPICAL = 0.1, 0.6
 """What the spectra of every few seconds, and the spectrum at most times, count beside the mean over all: what plays
@@ -71,15 +76,17 @@ class Search:
     `ease` is what keeps near the start and looks at more than the mean spectrum, against the loss itself.
     """
 
-    def __init__(self, sketch: Sketch, goal: Goal, roles: Mapping[str, str]):
-        self.sketch, self.goal = sketch, goal
+    def __init__(self, sketch: Sketch, goal: Goal, roles: Mapping[str, str], limits: Mapping[str, float]):
+        """`limits` are terms of the loss that shall not be exceeded."""
+        self.sketch, self.goal, self.limits = sketch, goal, limits
         self.start = sketch.start
         self.shapes = {name: getattr(self.start, name).shape for name in NAMES}
         files = [track.file for track in sketch.desk.tracks]
         self.spreads = {name: np.full(self.shapes[name], spread) for name, spread in SPREADS.items()}
+        self.reach = {name: np.full(self.shapes[name], reach) for name, reach in REACH.items()}
         for k, file in enumerate(files):
             if roles.get(file) in CENTRED:
-                self.spreads["pans"][k] = CENTRED_SPREAD
+                self.spreads["pans"][k], self.reach["pans"][k] = CENTRED_SPREAD, CENTRED_REACH
             if roles.get(file) in DRY:
                 self.spreads["sends_db"][k] *= DRY_SPREAD
         self.low, self.high = self._bounds()
@@ -94,7 +101,7 @@ class Search:
         low, high = {}, {}
         for name in NAMES:
             start = getattr(self.start, name)
-            low[name], high[name] = start - REACH[name], start + REACH[name]
+            low[name], high[name] = start - self.reach[name], start + self.reach[name]
         low["pans"], high["pans"] = np.clip(low["pans"], 0.0, 1.0), np.clip(high["pans"], 0.0, 1.0)
         low["eq_db"] = np.maximum(low["eq_db"], np.minimum(-MOST_EQ_DB, self.start.eq_db))
         high["eq_db"] = np.minimum(high["eq_db"], np.maximum(MOST_EQ_DB, self.start.eq_db))
@@ -170,8 +177,11 @@ class Search:
             "width": (torch.exp(found["width"]) - target["width"]) ** 2,
             "imbalance": (found["imbalance"] - target["imbalance"]) ** 2,
         }
-        loss = sum(EMPHASIS[name] * term.weight * squares[name] for name, term in AF_TERMS.items())
-        return loss + self.apart(found) + self.prior(x, shares)
+        terms = {name: term.weight * squares[name] for name, term in AF_TERMS.items()}
+        loss = sum(EMPHASIS[name] * term for name, term in terms.items())
+        # The crest factor is the master's dynamics', which are not sketched.
+        worse = sum(torch.relu(terms[name] - self.limits[name]) for name in terms if name != "crest")
+        return loss + WORSE * worse + self.apart(found) + self.prior(x, shares)
 
     def apart(self, found: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """How far the spectra of every few seconds, and that at most times, are from the goal's."""
@@ -192,6 +202,7 @@ class Search:
         """What is made small, of controls that were heard."""
         here = torch.from_numpy(x)
         terms = sum(EMPHASIS[name] * loss.get(name, np.inf) for name in AF_TERMS)
+        terms += WORSE * sum(max(loss.get(name, np.inf) - self.limits[name], 0.0) for name in AF_TERMS)
         with torch.no_grad():
             found, shares = self.sketch.features(self.moving(here))
             found["typical"] = torch.as_tensor(typical)

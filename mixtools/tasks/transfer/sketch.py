@@ -21,7 +21,7 @@ from mixtools.dsp.parametric_eq import biquad
 from mixtools.measure.audio_features import BARK_FFT, GUARD
 from mixtools.measure.filterbanks import HIGH_HZ, LOW_HZ, bark, bark_filterbank, bark_hz
 from mixtools.measure.frames import Framer, hann
-from mixtools.measure.loudness import k_weighting
+from mixtools.measure.loudness import k_power
 from mixtools.mix import Insert, Mix
 from mixtools.tasks.transfer.desk import Controls, Desk
 from mixtools.tasks.transfer.session import Session
@@ -121,11 +121,7 @@ class Sketch:
         self.fixed = self._fixed()
         self.returns = [self._return(bus) for bus in desk.buses]
         self._bark = torch.from_numpy(bark_weights(self.edges, compared))
-        z = np.exp(-2j * np.pi * self.hz / self.rate)
-        k = np.ones_like(z)
-        for b0, b1, b2, a1, a2 in k_weighting(self.rate):
-            k *= (b0 + b1 * z + b2 * z * z) / (1.0 + a1 * z + a2 * z * z)
-        self._k = torch.from_numpy(np.abs(k) ** 2)
+        self._k = torch.from_numpy(k_power(self.hz, self.rate))
         powers = torch.from_numpy(self.heard.powers)
         self._own = powers.sum(dim=-1)
         self._powers = powers.transpose(1, 2).contiguous()
