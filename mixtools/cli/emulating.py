@@ -247,7 +247,7 @@ def _measured_device(report: Report, model: Model, audio: str, json_: bool, csv:
         write_csv(rows)
     else:
         cells = [
-            [name, *(f"{one.mean[key]:.4g} ± {one.deviation[key]:.2g}" for key in METRICS), f"{pooled:.4g}"]
+            [name, *(f"{one.mean[key]:.4g} ± {float(f'{one.deviation[key]:.2g}'):g}" for key in METRICS), f"{pooled:.4g}"]
             for name, (one, pooled) in found.items()
         ]
         write_table(["method", "MAE", "ESR", "MCD", "MR-STFT", "ESR of all"], cells)
