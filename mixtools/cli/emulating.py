@@ -247,10 +247,18 @@ def _measured_device(report: Report, model: Model, audio: str, json_: bool, csv:
         write_csv(rows)
     else:
         cells = [
-            [name, *(f"{one.mean[key]:.4g} ± {float(f'{one.deviation[key]:.2g}'):g}" for key in METRICS), f"{pooled:.4g}"]
+            [
+                name,
+                *(f"{one.mean[key]:.4g} ± {float(f'{one.deviation[key]:.2g}'):g}" for key in METRICS),
+                f"{pooled:.4g}",
+            ]
             for name, (one, pooled) in found.items()
         ]
         write_table(["method", "MAE", "ESR", "MCD", "MR-STFT", "ESR of all"], cells)
+
+
+def _spread(mean: float, deviation: float) -> str:
+    return f"{mean:.4g} ± {float(f'{deviation:.2g}'):g}"
 
 
 def exported(report: Report, model: Model, target: str, force: bool, dry_run: bool, json_: bool) -> None:

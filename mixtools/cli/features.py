@@ -10,7 +10,7 @@ import typer
 
 from mixtools.cli import options
 from mixtools.cli.report import Report, clock, count
-from mixtools.errors import ParameterError
+from mixtools.errors import ExitStatus, ParameterError
 from mixtools.measure.catalogue import GROUPS, TABLE2, TABLE2_GROUP, chosen
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ With `--set` twice, two folders of mixes are compared by the Fréchet distance b
 for every 10 s at 44.1 kHz, which are Table II's features and the Bark spectrum, each scaled so that 1 is clearly
 audible. `--vggish` takes the embeddings of a VGGish instead, 128 numbers for every 0.96 s; its weights are a file of
 yours.
+
+With `--html` nothing is printed; a page is written that needs neither a network nor anything beside it. It plays the
+files in step, all as loud as the quietest, so that one can go from one to the other while they play (keys 1 to 8, the
+space bar, a click on the loudness); it draws their spectra in sixths of an octave, their loudness over time and their
+width over frequency; and of mix files among FILES, every strip with the curve of its equaliser. The sound is in the
+page as FLAC of 16 bits, 20 minutes of it in all.
 """
 
 EXAMPLES = (
@@ -43,6 +49,7 @@ EXAMPLES = (
         "mixtools features stems/ --group loudness,stereo --csv > stems.csv; head -2 stems.csv",
     ),
     ("The loudness of a song as it goes on:", "mixtools features rough.wav --group loudness --frames"),
+    ("A page to compare them by ear and eye:", "mixtools features rough.wav ref.wav mix.yaml --html report.html"),
     ("How far apart are two sets of mixes?", "mixtools features --set stems/ --set take2/"),
     (
         "The file of a folder that is nearest to a record:",
@@ -105,6 +112,16 @@ def features(
             show_default=False,
         ),
     ] = None,
+    html: Annotated[
+        str | None,
+        typer.Option(
+            "--html",
+            metavar="PAGE",
+            help="Write a page that plays the files in step, equally loud, and draws them; mix files, too.",
+            show_default=False,
+        ),
+    ] = None,
+    force: options.Force = False,
     jobs: options.Jobs = None,
     json_: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
     csv: options.Csv = False,
@@ -120,6 +137,10 @@ def features(
     names = [name for text in group for name in text.split(",")] if group else None
     form = asked[0].removeprefix("--") if asked else "table"
     workers = options.thread_count(jobs)
+    if html is not None:
+        _refuse_with_html({"--set": sets, "--against": against, "--group": group, "--vggish": vggish, **formats})
+    elif force:
+        raise ParameterError("--force is for --html, the only file that features writes; give it with that")
     if sets:
         _refuse_with_sets(
             sets,
@@ -135,6 +156,15 @@ def features(
         raise ParameterError("--aligned is for --against; give the reference with it")
     if frames and against is not None:
         raise ParameterError("--frames and --against cannot be had together; give one")
+
+    if html is not None:
+        from mixtools.cli.pages import write_page
+
+        with report.compiling():
+            failed = write_page(report, files, html, workers, force)
+        if failed:
+            raise typer.Exit(ExitStatus.FAILED)
+        return
 
     from mixtools.cli.batch import batch_of
 
@@ -268,6 +298,12 @@ def _refuse_with_sets(sets: list[str], others: dict[str, Any]) -> None:
     for name, value in others.items():
         if value:
             raise ParameterError(f"{name} and --set cannot be had together; give one")
+
+
+def _refuse_with_html(others: dict[str, Any]) -> None:
+    for name, value in others.items():
+        if value:
+            raise ParameterError(f"{name} and --html cannot be had together; a page has everything about FILES")
 
 
 def _compare_sets(report: Report, sets: list[str], weights: str | None, workers: int, form: str) -> None:

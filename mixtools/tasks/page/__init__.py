@@ -1,0 +1,1 @@
+"""A page to compare sounds by ear and by eye, in one file that needs no network."""
