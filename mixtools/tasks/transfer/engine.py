@@ -41,8 +41,8 @@ FIRM, EASE = 3, 0.3
 """After so many rounds, what keeps near the start counts less."""
 
 ENOUGH = 1e-4
-PATIENCE = 2
-"""So many rounds in a row that gain less are the last."""
+PATIENCE, TRIES = 2, 4
+"""So many rounds in a row that gain less are the last, and so many that make it worse: each goes half as far."""
 
 WHOLE = Amount()
 
@@ -215,7 +215,7 @@ class _Engine:
         self.sketch = Sketch(self.desk, self.session, self.goal.rate)
         self.search = Search(self.sketch, self.goal, self.roles, self.limits)
         best = self.point(np.zeros(len(self.search.low)))
-        scale, few = 1.0, 0
+        scale, few, failed = 1.0, 0, 0
         for step in range(steps):
             radius = RADII[min(step, len(RADII) - 1)] * scale if step else math.inf
             if step:
@@ -228,12 +228,12 @@ class _Engine:
             new = self.point(x)
             gained = best.cost - new.cost
             if gained > 0.0:
-                best = new
+                best, failed = new, 0
+                few = few + 1 if gained < ENOUGH else 0
             else:
-                scale *= 0.5
+                scale, failed = 0.5 * scale, failed + 1
             yield best
-            few = few + 1 if gained < ENOUGH else 0
-            if few == PATIENCE:
+            if few == PATIENCE or failed == TRIES:
                 return
 
     def point(self, x: np.ndarray) -> _Point:

@@ -44,7 +44,7 @@ REACH = {
 MOST_EQ_DB = 12.0
 HIGHEST_SEND_DB, HIGHEST_NEW_SEND_DB = -3.0, -6.0
 CENTRED = "lead_vocal", "kick", "bass", "snare", "drums"
-CENTRED_SPREAD, CENTRED_REACH = 0.04, 0.06
+CENTRED_SPREAD, CENTRED_REACH = 0.04, 0.12
 """What leads and what carries stays where it is, whichever way a record leans."""
 
 DRY = "kick", "bass"
