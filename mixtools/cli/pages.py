@@ -26,7 +26,7 @@ def write_page(report: Report, named: list[str], output: str, workers: int, forc
     """Measure audio, read mix files, and write a page of both; how many files failed."""
     chosen = [name for name in named if Path(name).suffix.lower() in MIX_FILES and not Path(name).is_dir()]
     sounding = [name for name in named if name not in chosen]
-    mixes = {name: read_mix(name) for name in chosen}
+    mixes = {name: read_mix(path) for path, name in _short(chosen).items()}
     with ExitStack() as closing:
         batch = closing.enter_context(batch_of(sounding, report))
         if len(batch.inputs) > MOST_SOUNDS:
@@ -37,10 +37,11 @@ def write_page(report: Report, named: list[str], output: str, workers: int, forc
         target = closing.enter_context(AtomicFile(output, force=force))
 
         playing = _playing(batch.inputs)
+        names = _short([item.shown for item in batch.inputs])
 
         def one(item: Input, progress: Progress) -> tuple[Sound, bytes | None, float]:
             with item.open() as file:
-                sound = listen(item.shown, file, file.rate, lambda share: progress(0.7 * share))
+                sound = listen(names[item.shown], file, file.rate, lambda share: progress(0.7 * share))
             if item not in playing:
                 report.note(f"{item.shown}: drawn and not played; a page plays {clock(LONGEST_S)} in all")
                 return sound, None, 0.0
@@ -61,8 +62,15 @@ def write_page(report: Report, named: list[str], output: str, workers: int, forc
         with target.writing() as file:
             file.write(text)
     what = [count(len(found), "file")] * bool(found) + [count(len(mixes), "mix file")] * bool(mixes)
-    report.note(f"{output}: {' and '.join(what)}, {len(text) / 1e6:.1f} MB")
+    size = f"{len(text) / 1e6:.1f} MB" if len(text) >= 1e5 else f"{len(text) / 1e3:.0f} kB"
+    report.note(f"{output}: {' and '.join(what)}, {size}")
     return batch.failed
+
+
+def _short(shown: list[str]) -> dict[str, str]:
+    """Files without their folders, where that still tells them apart."""
+    names = {name: Path(name).name for name in shown}
+    return names if len(set(names.values())) == len(names) else {name: name for name in shown}
 
 
 def _playing(items: list[Input]) -> set[Input]:
