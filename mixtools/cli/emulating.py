@@ -94,19 +94,14 @@ def _value_of(text: str) -> float | str:
         return text
 
 
-def _read_controls(path: str) -> Mapping[str, Any]:
+def _read_controls(path: str) -> Any:
     from mixtools.files.mixfile import LARGEST_BYTES, decode, plain_tree, read_text
 
     name = options_name(path)
     what = "a file of controls"
     given = stdin_bytes().read(LARGEST_BYTES + 1) if path == options.STDIO else None
     text = read_text(path, what) if given is None else decode(given, name, what)
-    found = plain_tree(text, name)
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        raise ParameterError(f"{name} is {shown(found)}; give a mapping of controls, as in compressor.ratio: 4")
-    return found
+    return plain_tree(text, name)
 
 
 class Run:

@@ -58,7 +58,7 @@ class Spec:
         if not isinstance(self.kind, str) or self.kind not in KINDS:
             raise ParameterError(f"kind is {shown(self.kind)}; give {nearest(str(self.kind), KINDS)}")
         ranges = {
-            "controls": (0, MOST_CONTROLS),
+            "controls": (int(self.kind == "strip"), MOST_CONTROLS),
             "outputs": (1, MOST_OUTPUTS),
             "rate": (8000, 192_000),
             "taps": (FRAME, MOST_TAPS),

@@ -92,7 +92,7 @@ class Model:
         units = self.idle.copy()
         for knob in self.knobs.values():
             knob.write(units, knob.control.default, knob.name)
-        for name, value in _flat(settings or {}, where).items():
+        for name, value in _flat({} if settings is None else settings, where).items():
             self.knob(name, where).write(units, value, f"{where}: {name}")
         return units
 
@@ -193,6 +193,8 @@ def _control_of(found: Any, where: str) -> Control:
 
 def _flat(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     flat: dict[str, Any] = {}
+    if not isinstance(settings, Mapping):
+        raise ParameterError(f"{where} is {shown(settings)}; give a mapping of controls, as in compressor.ratio: 4")
     for name, value in settings.items():
         if not isinstance(name, str):
             raise ParameterError(f"{where}: {shown(name)} is no name; give a control's name")
