@@ -37,7 +37,7 @@ the rest, so that the master need not do it all; one that is below the second ha
 RADII = 2.5, 1.5, 1.0, 0.7, 0.5
 """How far each round may go from the one before, in spreads: the sketch knows best what is near."""
 
-FIRM, EASE = 3, 0.1
+FIRM, EASE = 3, 0.3
 """After so many rounds, what keeps near the start counts less."""
 
 ENOUGH = 1e-4
