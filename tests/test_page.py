@@ -52,11 +52,10 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("hz", [25.0, 100.0, 1000.0, 9000.0])
-@pytest.mark.parametrize("rate", [8000, 44100, 96000])
-def test_a_sine_is_in_its_band(hz, rate):
-    if hz > 0.45 * rate:
-        pytest.skip("above half the rate")
+@pytest.mark.parametrize(
+    "rate, hz", [(rate, hz) for rate in (8000, 44100, 96000) for hz in (25.0, 100.0, 1000.0, 9000.0) if hz < rate / 2]
+)
+def test_a_sine_is_in_its_band(rate, hz):
     n = 4 * rate
     x = 0.5 * np.sin(2 * np.pi * hz * np.arange(n) / rate)
     meter = BandMeter(rate)

@@ -11,7 +11,7 @@ import typer
 from mixtools.cli import options
 from mixtools.cli.report import Report, clock, count
 from mixtools.errors import ExitStatus, ParameterError
-from mixtools.measure.catalogue import GROUPS, TABLE2, TABLE2_GROUP, chosen
+from mixtools.measure.catalogue import GROUPS, TABLE2, TABLE2_GROUP, chosen, in_four_digits
 
 if TYPE_CHECKING:
     from mixtools.cli.batch import Batch, Input, Progress
@@ -341,7 +341,7 @@ def _compare_sets(report: Report, sets: list[str], weights: str | None, workers:
         "frechet_distance": distance,
     }
     if form == "table":
-        print(f"Fréchet distance: {_number(distance)}")
+        print(f"Fréchet distance: {in_four_digits(distance)}")
     else:
         _write([row], True, form)
     batch.failed = failed
@@ -371,13 +371,6 @@ def _vggish(weights: str) -> Callable[[Input, Progress], Sequence[Any]]:
     return embed
 
 
-def _number(value: Any) -> str:
-    """A number for people, four digits of it."""
-    if value is None:
-        return "–"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
 def _print_measures(rows: list[dict[str, Any]], names: list[str] | None, single: bool) -> None:
     """One file: every feature with what it tells. Several: a table per group, one row each."""
     from mixtools.cli.tables import write_table
@@ -389,7 +382,7 @@ def _print_measures(rows: list[dict[str, Any]], names: list[str] | None, single:
         else:
             shown_ones = [f for f in declared if f.size <= 2]
             cells = [
-                [row["file"], *(" ".join(map(_number, _listed(row[group][f.name]))) for f in shown_ones)]
+                [row["file"], *(" ".join(map(in_four_digits, _listed(row[group][f.name]))) for f in shown_ones)]
                 for row in rows
             ]
             write_table([group, *(f.name for f in shown_ones)], cells)
@@ -397,7 +390,7 @@ def _print_measures(rows: list[dict[str, Any]], names: list[str] | None, single:
 
 def _wrapped(value: Any) -> str:
     """A number, or lines of numbers."""
-    numbers = [_number(element) for element in _listed(value)]
+    numbers = [in_four_digits(element) for element in _listed(value)]
     return "\n".join(" ".join(numbers[i : i + NUMBERS_IN_A_LINE]) for i in range(0, len(numbers), NUMBERS_IN_A_LINE))
 
 
@@ -425,7 +418,7 @@ def _print_comparisons(rows: list[dict[str, Any]], reference: _Reference) -> Non
     cells = [
         [
             f"{TABLE2_TITLES[group]} {feature.name}",
-            _number(measured[group][feature.name]),
+            in_four_digits(measured[group][feature.name]),
             *(percent(found["features"][f"{group}.{feature.name}"]) for found in errors),
         ]
         for group, declared in TABLE2.items()
@@ -435,13 +428,13 @@ def _print_comparisons(rows: list[dict[str, Any]], reference: _Reference) -> Non
     cells = [
         [
             file,
-            *(_number(found["guarded"][term]) for term in [*AF_TERMS, "total"]),
-            _number(found["paper"]["total"]),
+            *(in_four_digits(found["guarded"][term]) for term in [*AF_TERMS, "total"]),
+            in_four_digits(found["paper"]["total"]),
         ]
         for file, found in zip(files, losses, strict=True)
     ]
     write_table(["", *AF_TERMS, "total", "the paper's total"], cells, "Audio-feature loss, both at -16 LUFS")
     metrics = [row["against"]["aligned"] for row in rows]
     if any(found != dict.fromkeys(ALIGNED) for found in metrics):
-        cells = [[file, *map(_number, found.values())] for file, found in zip(files, metrics, strict=True)]
+        cells = [[file, *map(in_four_digits, found.values())] for file, found in zip(files, metrics, strict=True)]
         write_table(["", *ALIGNED], cells, "Sample by sample")

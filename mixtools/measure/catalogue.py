@@ -483,3 +483,10 @@ def chosen(groups: Iterable[str] | None) -> dict[str, tuple[Feature, ...]]:
         for name, group in GROUPS.items()
     }
     return {name: those for name, those in features.items() if those}
+
+
+def in_four_digits(value: float | None) -> str:
+    """A feature's value for people."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

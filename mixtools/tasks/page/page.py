@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 
 from mixtools.dsp.source import Source
 from mixtools.measure.bands import BandMeter, centres_hz
-from mixtools.measure.catalogue import GROUPS
+from mixtools.measure.catalogue import GROUPS, in_four_digits
 from mixtools.measure.features import Analyser, Measures
 from mixtools.measure.loudness import SLOT_S, SLOTS_IN_SHORT_TERM, LoudnessMeter
 from mixtools.mix import Mix
@@ -200,7 +199,7 @@ def _numbers(sounds: Sequence[Sound]) -> str:
     for group in MEASURED:
         for feature in GROUPS[group].features:
             if feature.size == 1:
-                values = "".join(f"<td>{_number(sound.measures[group][feature.name])}</td>" for sound in sounds)
+                values = "".join(f"<td>{in_four_digits(sound.measures[group][feature.name])}</td>" for sound in sounds)
                 rows.append(f'<tr><td title="{escape(feature.help)}">{group} {feature.name}</td>{values}</tr>')
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
@@ -208,9 +207,3 @@ def _numbers(sounds: Sequence[Sound]) -> str:
 def _facts(sound: Sound) -> str:
     minutes_, seconds = divmod(sound.seconds, 60.0)
     return f"{minutes_:.0f}:{seconds:04.1f}, {sound.rate} Hz, {sound.channels}"
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
