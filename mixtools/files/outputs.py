@@ -103,10 +103,22 @@ class AtomicFile:
 
     def _rename(self) -> None:
         self.file.close()
-        self._refuse_existing()
+        if not self._force:
+            if self._link():
+                return
+            self._refuse_existing()
         with suppress(OSError):
             shutil.copymode(self._name, self._part)
         os.replace(self._part, self._name)
+
+    def _link(self) -> bool:
+        """Put it there as a renaming cannot, never over what another run has put there meanwhile; some disks cannot."""
+        try:
+            os.link(self._part, self._name)
+        except OSError:
+            return False
+        self._part.unlink(missing_ok=True)
+        return True
 
     def abort(self) -> None:
         """Leave nothing behind; does nothing after `commit`."""
