@@ -901,13 +901,6 @@ def test_rendering_never_loads_torch(stems, room):
     assert loaded == "['numba']\n"
 
 
-def test_help():
-    result = run("mix", "--help")
-    assert (result.code, result.err) == (0, "")
-    for word in ("--mix-file", "--write-mix", "--stems-out", "--dry-run", "32f"):
-        assert word in result.out.decode()
-
-
 def test_version():
     import mixtools
 

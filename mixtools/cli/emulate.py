@@ -34,6 +34,9 @@ over the target's, MCD the mel-cepstral distance, and MR-STFT the multi-resoluti
 --precision bfloat16 computes a TCN's layers in 16 bits, where the processor can: about 40 dB less exact, and faster.
 """
 
+EVERYDAY = "--model", "--output", "--set", "--controls", "--list", "--evaluate", "--force"
+"""What `--help` explains."""
+
 EXAMPLES = (
     ("Which models are there, and what can be set?", "mixtools emulate --list"),
     (
@@ -61,9 +64,7 @@ def emulate(
     files: options.SomeAudioFiles = None,
     model: Annotated[
         str,
-        typer.Option(
-            "--model", "-m", metavar="NAME|FILE", help="One that --list shows, or what `mixtools train emulate` wrote."
-        ),
+        options.model_option("emulate", "One that --list shows, or what `mixtools train emulate` wrote.", "-m"),
     ] = DEFAULT,
     output: options.FilesOutput = None,
     controls: Annotated[

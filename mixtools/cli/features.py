@@ -40,6 +40,9 @@ width over frequency; and of mix files among FILES, every strip with the curve o
 page as FLAC of 16 bits, 20 minutes of it in all.
 """
 
+EVERYDAY = "--against", "--group", "--html", "--csv", "--json"
+"""What `--help` explains."""
+
 EXAMPLES = (
     ("Everything about a mix:", "mixtools features rough.wav"),
     ("How far is it from a record?", "mixtools features rough.wav --against ref.wav"),

@@ -50,6 +50,9 @@ The same command on the same machine writes the same bytes; with another number 
 found differ. An interrupt (Ctrl-C) while the fit is improving writes the best so far, and ends with exit code 130.
 """
 
+EVERYDAY = "--output", "--model", "--reverb-seconds", "--render", "--residual", "--validate", "--force"
+"""What `--help` explains."""
+
 EXAMPLES = (
     ("How loud is every stem in the mix?", "mixtools fit stems/ ref.wav --model gain -o levels.yaml"),
     (

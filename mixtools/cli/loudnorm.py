@@ -44,6 +44,9 @@ for less than 400 ms, short-term loudness and range for less than 3 s. One file 
 several files a list.
 """
 
+EVERYDAY = "--output", "--target", "--true-peak", "--preset", "--together", "--measure", "--force"
+"""What `--help` explains."""
+
 EXAMPLES = (
     ("A master for streaming:", "mixtools loudnorm rough.wav --preset streaming -o master.wav"),
     ("In a pipe behind the mixer:", "mixtools mix stems/ -p mix.yaml -o - | mixtools loudnorm - -t -14 -o master.wav"),

@@ -16,6 +16,7 @@ import mixtools
 from mixtools.cli.emulate import emulate
 from mixtools.cli.features import features
 from mixtools.cli.fit import fit
+from mixtools.cli.help import Command, Group
 from mixtools.cli.loudnorm import loudnorm
 from mixtools.cli.mix import mix
 from mixtools.cli.report import say
@@ -27,17 +28,14 @@ PROGRAM = "mixtools"
 
 app = typer.Typer(
     name=PROGRAM,
+    cls=Group,
     help="Mix multitrack audio, and show the work.",
     no_args_is_help=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(fit)
-app.command()(emulate)
-app.command()(mix)
-app.command()(transfer)
-app.command()(features)
-app.command()(loudnorm)
+for each in (fit, emulate, mix, transfer, features, loudnorm):
+    app.command(cls=Command)(each)
 app.add_typer(train, name="train")
 
 _UsageError, _ClickException = typer.BadParameter.__mro__[1:3]

@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from mixtools.cli.help import default_of, signature
 from mixtools.cli.main import app
 from mixtools.cli.mixfilepage import mixfile_page
 from mixtools.cli.modelpage import models_page
@@ -34,13 +35,7 @@ def options(command: Any) -> str:
     for parameter in command.params:
         if parameter.param_type_name != "option" or getattr(parameter, "hidden", False):
             continue
-        names = ", ".join(sorted([*parameter.opts, *parameter.secondary_opts], key=len))
-        value = "" if parameter.is_flag else parameter.metavar or "VALUE"
-        text = parameter.help or ""
-        default = parameter.default
-        if getattr(parameter, "show_default", False) and default not in (None, False):
-            text += f" Default: {default}."
-        lines.append(tagged(f"{names} {value}" if value else names, text))
+        lines.append(tagged(signature(parameter), (parameter.help or "") + default_of(parameter)))
     return "\n".join(lines)
 
 

@@ -42,11 +42,24 @@ The same command on the same machine writes the same bytes. Neither --threads no
 sample. The first run compiles the effects, which takes some seconds, and says so.
 """
 
+EVERYDAY = (
+    "--mix-file",
+    "--output",
+    "--write-mix",
+    "--stems-out",
+    "--target-lufs",
+    "--lock",
+    "--variations",
+    "--dry-run",
+    "--force",
+)
+"""What `--help` explains."""
+
 EXAMPLES = (
     ("Mix them, into mix.wav, and have a mix file to go on from:", "mixtools mix stems/ --write-mix first.yaml"),
+    ("Render a mix file:", "mixtools mix stems/ -p mix.yaml -o song.wav"),
     ("Three different mixes:", "mixtools mix stems/ --variations 3 --target-lufs -14 -o take.wav"),
     ("Sum stems as they are:", "mixtools mix stems/ --baseline sum -o sum.wav"),
-    ("Render a mix file:", "mixtools mix stems/ -p mix.yaml -o song.wav"),
     ("The first verse only, as 24-bit FLAC:", "mixtools mix stems/ -p mix.yaml --start 0:05 --end 0:09 -o verse.flac"),
     ("Try one without any stems:", "mixtools mix synth:7 --write-mix mine.yaml -o mine.wav"),
     ("Check a mix file, and see what would be done:", "mixtools mix stems/ -p mix.yaml --dry-run -v"),
@@ -126,11 +139,8 @@ def mix(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model",
-            metavar="NAME|FILE",
-            help="Mix with a trained model: one that comes with mixtools, or what `mixtools train mix` wrote.",
-            show_default=False,
+        options.model_option(
+            "mix", "Mix with a trained model: one that comes with mixtools, or what `mixtools train mix` wrote."
         ),
     ] = None,
     channel: Annotated[

@@ -77,7 +77,25 @@ def whole_option(name: str, help: str, low: int = 1, high: int = 10**9) -> Any:
 def word_option(name: str, words: Iterable[str], help: str, metavar: str | None = None) -> Any:
     """An option that takes one of some words."""
     known = list(words)
-    return typer.Option(name, metavar=metavar or "|".join(known), parser=word(name, known), help=help)
+    return typer.Option(
+        name, metavar=metavar or "|".join(known), parser=word(name, known), help=help, autocompletion=_completing(known)
+    )
+
+
+def model_option(task: str, help: str, *names: str) -> Any:
+    """An option --model: one that comes with mixtools for a task, or a file."""
+
+    def complete(incomplete: str) -> list[str]:
+        from mixtools.files.models import bundled
+
+        return _completing(bundled(task))(incomplete)
+
+    return typer.Option("--model", *names, metavar="NAME|FILE", help=help, autocompletion=complete)
+
+
+def _completing(words: Iterable[str]) -> Callable[[str], list[str]]:
+    """What a shell completes the beginning of a word to."""
+    return lambda incomplete: [word for word in words if word.startswith(incomplete)]
 
 
 def control_option(control: Control, metavar: str) -> Any:

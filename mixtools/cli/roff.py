@@ -49,6 +49,8 @@ def table(head: list[str], rows: list[list[str]], widths: str) -> str:
     """A table; the last column wraps."""
     lines = [".TS", "tab(\t);", widths + ".", "\t".join(f"\\fB{cell}\\fR" for cell in head)]
     for row in rows:
+        if len(row) != len(head):
+            raise ValueError(f"the row {row} is not as long as {head}")
         lines.append("\t".join([*(roff(cell) for cell in row[:-1]), "T{"]))
         lines += [roff(row[-1]), "T}"]
     return "\n".join([*lines, ".TE"])

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import typer
 
+from mixtools.cli.help import Command, Group
 from mixtools.cli.train_emulate_console import console
 from mixtools.cli.train_emulate_device import device
 from mixtools.cli.train_mix import mix
 from mixtools.cli.train_transfer import transfer
 
-emulate = typer.Typer(rich_markup_mode="rich")
-emulate.command()(console)
-emulate.command()(device)
+emulate = typer.Typer(cls=Group, rich_markup_mode="rich")
+emulate.command(cls=Command)(console)
+emulate.command(cls=Command)(device)
 
-train = typer.Typer(rich_markup_mode="rich")
+train = typer.Typer(cls=Group, rich_markup_mode="rich")
 train.add_typer(emulate, name="emulate")
-train.command()(mix)
-train.command()(transfer)
+train.command(cls=Command)(mix)
+train.command(cls=Command)(transfer)
 
 
 @train.callback(invoke_without_command=True)

@@ -25,6 +25,9 @@ told.
 {emulators.DESCRIPTION.strip()}
 """
 
+EVERYDAY = "--output", "--network", "--only", "--steps", "--resume", "--dry-run"
+"""What `--help` explains."""
+
 EXAMPLES = (
     (
         "A quick try, with far too few steps to learn anything; `mixtools emulate FILES -m try` takes it:",

@@ -26,6 +26,9 @@ came before.
 {emulators.DESCRIPTION.strip()}
 """
 
+EVERYDAY = "--output", "--network", "--split", "--steps", "--resume", "--dry-run"
+"""What `--help` explains."""
+
 EXAMPLES = (
     (
         "A quick try, with far too few steps; `mixtools emulate --evaluate pairs/ -m try` measures it:",
@@ -41,7 +44,7 @@ def device(
         str,
         typer.Argument(
             metavar="PAIRS",
-            help="A folder of recordings, in any of the layouts below.",
+            help="A folder of recordings, in any layout that the man page lists.",
             show_default=False,
         ),
     ],

@@ -38,6 +38,9 @@ the same weights. Every 100 excerpts it is validated on songs that it does not l
 and which `mixtools mix STEMS --model FILE` loads; `--model FOLDER` mixes with the best weights so far.
 """
 
+EVERYDAY = "--output", "--kind", "--validation", "--steps", "--resume"
+"""What `--help` explains."""
+
 EXAMPLES = (
     (
         "A quick try (far too few steps to learn anything), and a mix by what came of it:",
@@ -136,8 +139,8 @@ def mix(
         typer.Option(
             "--family",
             metavar="NAME",
-            help="A family of rules that songs without a mix are mixed by, instead of those marked below. May be "
-            "repeated.",
+            help="A family of rules that songs without a mix are mixed by, instead of those that the "
+            "man page marks. May be repeated.",
             show_default=False,
         ),
     ] = None,

@@ -42,6 +42,9 @@ best weights are one file, which `mixtools transfer STEMS REF --model FILE` load
 far.
 """
 
+EVERYDAY = "--output", "--references", "--method", "--steps", "--resume", "--dry-run"
+"""What `--help` explains."""
+
 EXAMPLES = (
     (
         "A quick try, with far too few steps to learn anything; `mixtools transfer --model try` takes it:",
@@ -70,7 +73,7 @@ def transfer(
     ] = None,
     kind: Annotated[str, options.word_option("--kind", KINDS, "The model: mixtools' own, or as in the paper.")] = "mst",
     method: Annotated[
-        str, options.word_option("--method", METHODS, "What is learned from, and by which loss; see below.")
+        str, options.word_option("--method", METHODS, "What is learned from, and by which loss; the man page has more.")
     ] = "foreseen",
     weights: Annotated[
         str | None,

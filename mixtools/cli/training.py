@@ -39,7 +39,8 @@ Corpora = Annotated[
     str,
     typer.Argument(
         metavar="CORPUS",
-        help="A folder of songs, in any of the layouts below, or [bold]synth:SEED[/bold] for endless synthesised ones.",
+        help="A folder of songs, in any layout that the man page lists, or [bold]synth:SEED[/bold] for endless "
+        "synthesised ones.",
         show_default=False,
     ),
 ]

@@ -43,6 +43,9 @@ The same command on the same machine writes the same bytes, whatever the order o
 record. An interrupt (Ctrl-C) while it searches writes the best so far, and ends with exit code 130.
 """
 
+EVERYDAY = "--output", "--engine", "--steps", "--amount", "--lock", "--target-lufs", "--force"
+"""What `--help` explains."""
+
 EXAMPLES = (
     ("Mix them like that record, into like.wav and like.yaml:", "mixtools transfer stems/ record.wav -o like.wav"),
     (
@@ -92,11 +95,8 @@ def transfer(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model",
-            metavar="NAME|FILE",
-            help="The controller: one that comes with mixtools, or what `mixtools train transfer` wrote.",
-            show_default=False,
+        options.model_option(
+            "transfer", "The controller: one that comes with mixtools, or what `mixtools train transfer` wrote."
         ),
     ] = None,
     steps: Annotated[int, options.control_option(STEPS, "N")] = str(STEPS.default),
