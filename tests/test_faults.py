@@ -22,12 +22,11 @@ def _in_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(("job", "moments"), [("render", 6), ("training", 2)])
-def test_a_kill_at_any_moment_breaks_nothing(job, moments):
-    """`python tests/bench/faults.py` tries 50 of each, and of a fit."""
-    trials = Killing(job).kill(moments, seed=os.getpid())
-    assert len(trials) == moments
+def test_a_kill_at_any_moment_breaks_no_render():
+    """`python tests/bench/faults.py` tries 50, and as many of a fit and a training."""
+    trials = Killing("render").kill(6, seed=os.getpid())
     assert [f"{trial.signal.name} after {trial.after_s:.2f} s: {trial.wrong}" for trial in trials if trial.wrong] == []
+    assert len(trials) == 6
 
 
 GAINS = "--method", "solve", "--model", "gain"
