@@ -1,4 +1,4 @@
-"""What documents show is run: sessions, examples of the man pages, scripts."""
+"""What documents show is run: sessions, examples of the man pages."""
 
 from __future__ import annotations
 
@@ -158,20 +158,3 @@ def test_mix_files_of_the_readme():
 def test_links_of_the_readme_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert "://" in target or (ROOT / target).exists(), target
-
-
-def test_library_example_runs():
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "library.py")], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "voice (2, 176400) float32"
-
-
-def test_learning_example_finds_the_mix():
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "learn.py")], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    before, after = re.findall(r"error (?:before|after): (-?\d+) dB", done.stdout)
-    assert int(after) < int(before) - 25

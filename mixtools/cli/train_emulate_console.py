@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mixtools.cli import emulators, options, training
-from mixtools.cli.report import Report
 
 if TYPE_CHECKING:
     from mixtools.files.corpora import Corpus
@@ -83,7 +82,7 @@ def console(
     verbose: training.Verbose = False,
 ) -> None:
     """Train a model of the console's channel, for `mixtools emulate`."""
-    report = Report(quiet, verbose)
+    report = training.report_of(quiet, verbose)
     places = training.Places(output, export, resume, force)
     places.check()
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mixtools.cli import emulators, options, training
-from mixtools.cli.report import Report, count
+from mixtools.cli.report import count
 
 SPLITS = "settings", "time", "blocks"
 
@@ -83,7 +83,7 @@ def device(
     verbose: training.Verbose = False,
 ) -> None:
     """Train a model of a device from recordings of it, for `mixtools emulate`."""
-    report = Report(quiet, verbose)
+    report = training.report_of(quiet, verbose)
     places = training.Places(output, export, resume, force)
     places.check()
 

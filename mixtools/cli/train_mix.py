@@ -158,7 +158,7 @@ def mix(
     verbose: training.Verbose = False,
 ) -> None:
     """Train a model that mixes, for `mixtools mix --model`."""
-    report = Report(quiet, verbose)
+    report = training.report_of(quiet, verbose)
     places = training.Places(output, export, resume, force)
     places.check()
 

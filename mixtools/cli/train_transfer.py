@@ -130,7 +130,7 @@ def transfer(
     verbose: training.Verbose = False,
 ) -> None:
     """Train a controller that mixes like a record, for `mixtools transfer --model`."""
-    report = Report(quiet, verbose)
+    report = training.report_of(quiet, verbose)
     places = training.Places(output, export, resume, force)
     places.check()
 

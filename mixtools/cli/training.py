@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -100,6 +101,11 @@ Device = Annotated[
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is learned from.")]
+
+
+def report_of(quiet: bool, verbose: bool) -> Report:
+    """What a training says: of the processes that torchrun started, only the first one does."""
+    return Report(quiet or os.environ.get("RANK", "0") != "0", verbose)
 
 
 def device_of(asked: str) -> str:
