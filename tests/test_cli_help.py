@@ -122,6 +122,12 @@ def test_man_reads_every_page(page):
     assert f"mixtools {__version__}" in read.stdout
 
 
+def test_what_holds_to_a_promise_is_there():
+    for _, tests in manpage.PROMISES:
+        named = re.findall(r"tests/\S+\.py", tests)
+        assert named and all((REPOSITORY / name).exists() for name in named), tests
+
+
 # Completion
 
 

@@ -108,6 +108,7 @@ def top_page(group: Any) -> str:
             "DESCRIPTION": paragraphs(_TOP),
             "COMMANDS": listed,
             "OPTIONS": options(group),
+            "PROMISES": table(["promised", "how it is tested"], [list(row) for row in PROMISES], "lx lx"),
             "EXIT STATUS": exit_status(),
             "ENVIRONMENT": tagged(
                 "NUMBA_CACHE_DIR",
@@ -126,7 +127,47 @@ change.
 Inputs are positional, `-o` names the output, `-` is stdin or stdout. stdout carries only the data that was asked
 for; notes, warnings and progress bars go to stderr. Outputs appear under their name only when they are whole, and
 nothing is overwritten without `--force`.
+
+`mixtools --install-completion` sets up bash, zsh or fish, whichever it is run from, to complete commands, options and
+their words; `_MIXTOOLS_COMPLETE=source_bash mixtools` (or `source_zsh`, `source_fish`) prints what does it.
 """
+
+PROMISES = [
+    (
+        "However and whenever a run ends (SIGKILL, SIGINT, SIGTERM), no output is under its name that is not whole, "
+        "and no input is changed.",
+        "50 random moments of a render, and of a fit: tests/bench/faults.py; some of them: tests/test_faults.py",
+    ),
+    (
+        "A training that was killed goes on to the weights that it would have had.",
+        "killed before every operation on the disk, and at random: tests/test_training.py",
+    ),
+    (
+        "Nothing is overwritten without `--force`, not even what appears while a run is at work; of several runs with "
+        "`--force` one is left, whole.",
+        "tests/test_faults.py, tests/test_cli_bad_input.py",
+    ),
+    ("A full disk or a folder that takes nothing is one line, and exit code 1.", "tests/test_faults.py"),
+    (
+        "A spoilt or hostile file is one line: it runs no code, nor takes 5 seconds or 1 GiB.",
+        "some hundred of each kind: tests/test_hostile.py; 550,000 by a fuzzer, in a minute for each of six readers: "
+        "tests/bench/fuzz.py",
+    ),
+    (
+        "The same command gives the same bytes on one processor: from any folder and on any number of threads for mix, "
+        "transfer, features and loudnorm; on the same number for fit, emulate and train.",
+        "tests/test_determinism.py, tests/test_cli_fit.py, tests/test_training.py",
+    ),
+    (
+        "A slice has the bits of the whole; the size of blocks changes none.",
+        "tests/test_cli_mix.py, tests/test_console.py",
+    ),
+    (
+        "The length of a session does not take memory: 64 stems of an hour take 402 MiB.",
+        "tests/bench/memory.py",
+    ),
+]
+"""And what holds mixtools to each."""
 
 
 def feature_lists() -> str:

@@ -46,11 +46,12 @@ def code(text: str) -> str:
 
 
 def table(head: list[str], rows: list[list[str]], widths: str) -> str:
-    """A table; the last column wraps."""
-    lines = [".TS", "tab(\t);", widths + ".", "\t".join(f"\\fB{cell}\\fR" for cell in head)]
+    """A table; columns of a width with an x wrap."""
+    wrapping = ["x" in width for width in widths.split()]
+    lines = [".ad l", ".TS", "tab(\t);", widths + ".", "\t".join(f"\\fB{cell}\\fR" for cell in head)]
     for row in rows:
         if len(row) != len(head):
             raise ValueError(f"the row {row} is not as long as {head}")
-        lines.append("\t".join([*(roff(cell) for cell in row[:-1]), "T{"]))
-        lines += [roff(row[-1]), "T}"]
-    return "\n".join([*lines, ".TE"])
+        cells = [f"T{{\n{roff(cell)}\nT}}" if wraps else roff(cell) for cell, wraps in zip(row, wrapping, strict=True)]
+        lines.append("\t".join(cells))
+    return "\n".join([*lines, ".TE", ".ad"])
