@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 # A shell's background jobs ignore Ctrl-C, and what they start inherits that: tests that interrupt would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A pipe that nobody reads breaks elsewhere where Python does not buffer; users' Pythons do.
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 
 def error_db(actual: np.ndarray, expected: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -101,22 +102,24 @@ def write_table(
     texts = left[1:]
     widths = [_width(column, room) for column in zip(head, *rows, strict=True)]
     needed = sum(widths) + GAP * (len(widths) - 1)
-    console = Console(file=stream, highlight=False, width=room or max(needed, len(title), 1))
+    # Written by print: rich would flush stdout, and has ideas of its own about broken pipes.
+    written = io.StringIO()
+    width = room or max(needed, len(title), 1)
+    console = Console(file=written, highlight=False, width=width, force_terminal=stream.isatty())
     parts = [range(len(head))] if texts or room is None else _parts(widths, room)
-    with console.capture() as written:
-        if title:
-            console.print(Text(title, style="bold"))
-        for part in parts:
-            table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-            for i in part:
-                justify = "left" if i in left else "right"
-                width = None if i in texts else widths[i]
-                table.add_column(Text(head[i]), justify=justify, overflow="fold", width=width)
-            for row in rows:
-                table.add_row(*(Text(row[i]) for i in part))
-            console.print(table)
-            console.print()
-    print(written.get(), end="", file=stream)  # rich has ideas of its own about broken pipes
+    if title:
+        console.print(Text(title, style="bold"))
+    for part in parts:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for i in part:
+            justify = "left" if i in left else "right"
+            width = None if i in texts else widths[i]
+            table.add_column(Text(head[i]), justify=justify, overflow="fold", width=width)
+        for row in rows:
+            table.add_row(*(Text(row[i]) for i in part))
+        console.print(table)
+        console.print()
+    print(written.getvalue(), end="", file=stream)
 
 
 def _width(column: Sequence[str], room: int | None) -> int:
