@@ -126,9 +126,12 @@ class Killing:
                 command("mix", "stems", "-p", "mix.yaml", "-o", "ref.wav", "-q"), env=environment(), check=True
             )
         self.inputs = snapshot()
-        began = time.monotonic()
-        self._finish(self.job.start(), 0)
-        self.takes_s = time.monotonic() - began
+        for _ in range(2):
+            # The first may compile the effects: the second says how long it takes.
+            self.clear()
+            began = time.monotonic()
+            self._finish(self.job.start(), 0)
+            self.takes_s = time.monotonic() - began
         self.whole = self._outputs()
         assert set(self.whole) == set(self.job.writes)
         self.clear()
