@@ -14,6 +14,9 @@ import pytest
 from cli_helpers import command, environment, noise, run, snapshot, song, write, yaml
 from faults import Killing
 
+from mixtools.errors import ParameterError
+from mixtools.files.outputs import AtomicFile
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals, limits and capabilities are Linux's here")
 
 
@@ -138,9 +141,6 @@ def test_two_runs_that_write_one_file_leave_a_whole_one(place, force):
 
 def test_a_file_that_appears_meanwhile_is_not_overwritten(place):
     """The name is free when the writing begins, and is not when it ends."""
-    from mixtools.errors import ParameterError
-    from mixtools.files.outputs import AtomicFile
-
     output = AtomicFile("out/mix.wav")
     output.file.write(b"mine")
     Path("out/mix.wav").write_bytes(b"another's")

@@ -34,7 +34,7 @@ class Command(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         module = inspect.getmodule(inspect.unwrap(self.callback))
-        width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
+        width = _width()
         arguments = [p for p in self.params if p.param_type_name == "argument"]
         everyday = [p for name in module.EVERYDAY for p in self.params if name in p.opts]
         rest = [p for p in self.params if p not in arguments and p not in everyday]
@@ -66,7 +66,7 @@ class Group(TyperGroup):
     """Commands, each in a line."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
+        width = _width()
         options = [p for p in self.params if p.param_type_name == "option"]
         lines = [
             f"Usage: {ctx.command_path} COMMAND [OPTIONS] ...",
@@ -80,6 +80,10 @@ class Group(TyperGroup):
             f"`{ctx.command_path} COMMAND --help` says how each is used.",
         ]
         formatter.write("\n".join(lines) + "\n")
+
+
+def _width() -> int:
+    return min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
 
 
 def _show_all(ctx: Any, parameter: Any, asked: bool) -> None:

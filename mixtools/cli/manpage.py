@@ -135,7 +135,7 @@ their words; `_MIXTOOLS_COMPLETE=source_bash mixtools` (or `source_zsh`, `source
 PROMISES = [
     (
         "However and whenever a run ends (SIGKILL, SIGINT, SIGTERM), no output is under its name that is not whole, "
-        "and no input is changed.",
+        "and no input is changed. What SIGKILL leaves is a hidden file that ends in .part.",
         "50 random moments of a render, and of a fit: tests/bench/faults.py; some of them: tests/test_faults.py",
     ),
     (
