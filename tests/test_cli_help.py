@@ -154,6 +154,9 @@ CASES = [
     ("mixtools mix --baseline eq", "equal-loudness"),
     ("mixtools train mix --kind dmc-f", "dmc-full"),
     ("mixtools emulate --model opt", "optical"),
+    ("mixtools train mix --family vo", "vocal-forward"),
+    ("mixtools train mix --layout mus", "musdb18-hq"),
+    ("mixtools mix --role kic", "kick="),
 ]
 
 

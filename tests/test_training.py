@@ -590,6 +590,21 @@ def test_damaged_and_hostile_checkpoints_are_refused(tmp_path, damage, message, 
     assert not (tmp_path / "hostile-was-here").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs flock")
+def test_two_trainings_never_share_a_folder(tmp_path):
+    tried = []
+
+    def other(now):
+        if not tried:
+            with pytest.raises(ParameterError, match="is in use by another training; wait until that has ended, or "):
+                run(tmp_path / "run", resume=True)
+            tried.append(now.step)
+
+    run(tmp_path / "run", 8, progress=other)
+    assert tried == [1]
+    run(tmp_path / "run", 12, resume=True)
+
+
 def test_the_log_goes_on_without_a_row_twice(tmp_path):
     storage = TrainingFolder(tmp_path, resume=True)
     for step in range(1, 6):

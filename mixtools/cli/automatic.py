@@ -21,6 +21,7 @@ from mixtools.tasks.automix.baselines import baseline
 from mixtools.tasks.automix.mastering import mastered
 from mixtools.tasks.automix.options import TARGET_LUFS
 from mixtools.tasks.automix.roles import ROLES
+from mixtools.tasks.loudnorm import MOST_LIMITING_DB
 from mixtools.tasks.mix import equal_gain, match_stems, most_common_rate
 
 if TYPE_CHECKING:
@@ -267,7 +268,8 @@ def _mastered(report: Report, session: Automatic, wanted: Wanted, threads: int) 
         report.detail(rules[-1])
         if plan.missed_lu > NEAR_LU:
             report.warn(
-                f"the mix stays {plan.missed_lu:.1f} LU below {target:g} LUFS: more would need over 6 dB of limiting"
+                f"the mix stays {plan.missed_lu:.1f} LU below {target:g} LUFS: more would need over"
+                f" {MOST_LIMITING_DB:g} dB of limiting"
             )
     by = f"model {Path(wanted.model).name}" if wanted.model else wanted.baseline or "expert"
     notes = {"report": {"mixed_by": by} | ({"rules": rules} if rules else {})}

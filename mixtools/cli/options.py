@@ -78,24 +78,34 @@ def word_option(name: str, words: Iterable[str], help: str, metavar: str | None 
     """An option that takes one of some words."""
     known = list(words)
     return typer.Option(
-        name, metavar=metavar or "|".join(known), parser=word(name, known), help=help, autocompletion=_completing(known)
+        name,
+        metavar=metavar or "|".join(known),
+        parser=word(name, known),
+        help=help,
+        autocompletion=completing(lambda: known),
     )
 
 
 def model_option(task: str, help: str, *names: str) -> Any:
     """An option --model: one that comes with mixtools for a task, or a file."""
 
-    def complete(incomplete: str) -> list[str]:
+    def models() -> list[str]:
         from mixtools.files.models import bundled
 
-        return _completing(bundled(task))(incomplete)
+        return bundled(task)
 
-    return typer.Option("--model", *names, metavar="NAME|FILE", help=help, autocompletion=complete)
+    return typer.Option("--model", *names, metavar="NAME|FILE", help=help, autocompletion=completing(models))
 
 
-def _completing(words: Iterable[str]) -> Callable[[str], list[str]]:
-    """What a shell completes the beginning of a word to."""
-    return lambda incomplete: [word for word in words if word.startswith(incomplete)]
+def completing(words: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """What a shell completes the beginning of a word to; words are asked for when one is to be completed."""
+    return lambda incomplete: [word for word in words() if word.startswith(incomplete)]
+
+
+def _roles() -> list[str]:
+    from mixtools.tasks.automix.roles import ROLES
+
+    return [f"{role}=" for role in ROLES]
 
 
 def control_option(control: Control, metavar: str) -> Any:
@@ -188,6 +198,7 @@ Role = Annotated[
         "--role",
         metavar="ROLE=STEM",
         help="What a stem is, where its name does not say. Wildcards work: 'guitar=AGT*'. May be repeated.",
+        autocompletion=completing(_roles),
         show_default=False,
     ),
 ]

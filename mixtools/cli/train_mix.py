@@ -136,12 +136,9 @@ def mix(
     ] = None,
     family: Annotated[
         list[str] | None,
-        typer.Option(
-            "--family",
-            metavar="NAME",
-            help="A family of rules that songs without a mix are mixed by, instead of those that the "
-            "man page marks. May be repeated.",
-            show_default=False,
+        training.family_option(
+            "A family of rules that songs without a mix are mixed by, instead of those that the man page marks. May "
+            "be repeated."
         ),
     ] = None,
     rate: training.Rate = "44100",

@@ -100,11 +100,8 @@ def transfer(
     layout: training.Layout = None,
     family: Annotated[
         list[str] | None,
-        typer.Option(
-            "--family",
-            metavar="NAME",
-            help="A family of rules that songs without a mix are mixed by, for records. May be repeated.",
-            show_default=False,
+        training.family_option(
+            "A family of rules that songs without a mix are mixed by, for records. May be repeated."
         ),
     ] = None,
     rate: training.Rate = "44100",

@@ -60,9 +60,22 @@ Export = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the training in FOLDER; all else must be as it was, but --steps.")
 ]
+
+
+def _layouts() -> list[str]:
+    from mixtools.files.corpora import LAYOUTS
+
+    return [layout.name for layout in LAYOUTS]
+
+
 Layout = Annotated[
     str | None,
-    typer.Option("--layout", metavar="NAME", help="How CORPUS lies in its folder, where it is not found out right."),
+    typer.Option(
+        "--layout",
+        metavar="NAME",
+        help="How CORPUS lies in its folder, where it is not found out right.",
+        autocompletion=options.completing(_layouts),
+    ),
 ]
 Validation = Annotated[
     str | None,
@@ -101,6 +114,19 @@ Device = Annotated[
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is learned from.")]
+
+
+def family_option(help: str) -> Any:
+    """An option --family, which may be repeated."""
+
+    def families() -> list[str]:
+        from mixtools.tasks.train.families import FAMILIES
+
+        return list(FAMILIES)
+
+    return typer.Option(
+        "--family", metavar="NAME", help=help, show_default=False, autocompletion=options.completing(families)
+    )
 
 
 def report_of(quiet: bool, verbose: bool) -> Report:

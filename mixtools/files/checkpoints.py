@@ -11,6 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+
 from mixtools.errors import OutputError, ParameterError
 from mixtools.files.outputs import AtomicFile, write_text_atomically
 from mixtools.files.weights import packed, read_safetensors
@@ -78,11 +83,16 @@ class TrainingFolder:
         self.name = str(folder)
         self._folder = Path(folder)
         self._resume = resume
+        self._lock: int | None = None
 
     def open(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What was saved as `last`, or None for a new training; makes the folder, and clears what a kill left there."""
+        """What was saved as `last`, or None for a new training; makes the folder, and clears what a kill left there.
+
+        Until it is closed, or the process ends, no other training can open it.
+        """
         try:
             self._folder.mkdir(exist_ok=True)
+            self._keep_others_out()
             found = {path.name for path in self._folder.iterdir()}
             if not self._resume and found & {LOG, *(f"{kind}.json" for kind in KINDS)}:
                 give = "give --resume to go on with it, or another folder"
@@ -100,6 +110,27 @@ class TrainingFolder:
         tensors, record = read_checkpoint(self._folder, "last")
         self._keep_only("last", record["sha256"])
         return tensors, record
+
+    def _keep_others_out(self) -> None:
+        """Lock the folder where its file system knows locks: nothing is left behind by a process that is killed."""
+        if fcntl is None:
+            return
+        self.close()
+        self._lock = os.open(self._folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            give = "wait until that has ended, or give another folder"
+            raise ParameterError(f"{self.name} is in use by another training; {give}") from None
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Let others train there."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def save(self, kind: str, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
         """Replace the checkpoint `last` or `best`."""

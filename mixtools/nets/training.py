@@ -164,6 +164,9 @@ class Storage(Protocol):
     def log(self, row: Mapping[str, Any]) -> None:
         """One more row, by column."""
 
+    def close(self) -> None:
+        """The training is over, for now."""
+
 
 def train(
     model: nn.Module,
@@ -186,6 +189,15 @@ def train(
     An interrupt ends it after the step that is being done, with a `KeyboardInterrupt` that says what was saved.
     """
     loop = _Loop(model, loss, batch, config, storage, about, validate, world or World())
+    try:
+        return _trained(loop, progress)
+    finally:
+        if loop.world.rank == 0:
+            storage.close()
+
+
+def _trained(loop: _Loop, progress: Callable[[Progress], None]) -> State:
+    config = loop.config
     loop.restore()
     began, first = time.monotonic() - loop.state.seconds, loop.state.step
     session = time.monotonic()

@@ -139,6 +139,7 @@ def plan(
     peak: Peak = "limit",
     dual_mono: bool = False,
     progress: Progress = lambda share: None,
+    most_limiting_db: float = MOST_LIMITING_DB,
 ) -> Plan:
     """Measure a source, and find what brings it to the target."""
     source = open_source()
@@ -152,7 +153,7 @@ def plan(
         return Plan(before, raised(meter, gain), gain)
     if peak == "lower":
         return lowered(meter, gain - over, target_lufs)
-    return _limited(open_source, rate, before, target_lufs, true_peak_dbtp, dual_mono, progress)
+    return _limited(open_source, rate, before, target_lufs, true_peak_dbtp, dual_mono, progress, most_limiting_db)
 
 
 def _why_unchanged(levels: Levels, source: Source | Sum, rate: int) -> str:
@@ -186,6 +187,7 @@ def _limited(
     ceiling_db: float,
     dual_mono: bool,
     progress: Progress,
+    most_limiting_db: float,
 ) -> Plan:
     """Find the gain before the limiter at which the target is met after it, by measuring and correcting.
 
@@ -193,7 +195,7 @@ def _limited(
     needs no limiter and the last one that was too low, kept below gains known to be too high.
     """
     free = ceiling_db - before.true_peak_dbtp - ROUNDING_DB
-    most = free + MOST_LIMITING_DB
+    most = free + most_limiting_db
     low, low_lufs, high = free, before.integrated_lufs + free, np.inf
     gain = min(target_lufs - before.integrated_lufs, most)
     for _ in range(MOST_PASSES):

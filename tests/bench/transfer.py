@@ -180,6 +180,7 @@ class Row:
     panned: float
     wide: bool
     lost: int
+    short_lu: float
     seconds: float
 
 
@@ -198,7 +199,8 @@ def pair(song: Song, name: str, wanted: np.ndarray, its_rate: int, steps: int) -
     answered = answer(song, goal, wanted, its_rate)
     start = answered or song.expert.mix
     result = transfer(song.recordings, song.rate, goal, start, roles=song.expert.roles, steps=steps, threads=THREADS)
-    final = mastered_as_wanted(result.found, opener(song), result).mix
+    done = mastered_as_wanted(result.found, opener(song), result)
+    final = done.mix
     seconds = time.process_time() - began
     heard = render(final, song.stems, song.rate, threads=THREADS, tail=0)
     compared = goal.rate
@@ -242,6 +244,7 @@ def pair(song: Song, name: str, wanted: np.ndarray, its_rate: int, steps: int) -
         float(np.mean([abs(pan - 0.5) > OFF_CENTRE for pan in pans])),
         float(goal.features.width) >= WIDE,
         int((relative(now, song.equal_powers) < -LOST_DB).sum()),
+        done.plan.missed_lu,
         seconds,
     )
     return row, result, goal
@@ -257,7 +260,8 @@ def shown(row: Row) -> None:
     worse = [name for name in AF_TERMS if losses["transfer"][name] > losses["equal loudness"][name] + NEGLIGIBLE]
     print(
         f"    levels moved by {row.level_change_db:.1f} dB, {100 * row.panned:.0f} % off centre"
-        f"{' (wide)' if row.wide else ''}, {row.lost} lost{', WORSE: ' + ' '.join(worse) if worse else ''}",
+        f"{' (wide)' if row.wide else ''}, {row.lost} lost, {row.short_lu:.1f} LU below the record"
+        f"{', WORSE: ' + ' '.join(worse) if worse else ''}",
         flush=True,
     )
 
@@ -302,6 +306,8 @@ def summed(rows: list[Row]) -> None:
     bar("tracks off centre where the reference is wide, least", f"{100 * panned:.0f} %", "50 %", panned > 0.5)
     lost = sum(row.lost for row in rows)
     bar("stems lost", str(lost), "0", lost == 0)
+    short = max(row.short_lu for row in rows)
+    bar("loudness below the record's, most", f"{short:.1f} LU", "0.5 LU", short <= 0.5)
 
 
 def real_songs(words: list[str]) -> Iterator[Song]:

@@ -12,7 +12,7 @@ import numpy as np
 from mixtools.dsp.console import Console
 from mixtools.mix import Insert, Master, Mix
 from mixtools.tasks.automix.options import CEILING_DBTP, TARGET_LUFS
-from mixtools.tasks.loudnorm import Plan, plan
+from mixtools.tasks.loudnorm import MOST_LIMITING_DB, Plan, plan
 from mixtools.tasks.mix import render_to
 
 IN_MEMORY_BYTES = 1 << 28
@@ -35,6 +35,7 @@ def mastered(
     target_lufs: float = TARGET_LUFS.default,
     ceiling_dbtp: float = CEILING_DBTP,
     progress: Progress = lambda done: None,
+    most_limiting_db: float = MOST_LIMITING_DB,
 ) -> Mastered:
     """A mix with a gain and a limiter on its master, in place of a limiter that is last there now.
 
@@ -48,7 +49,13 @@ def mastered(
         console = open_console(replace(mix, master=Master(chain)))
         held = _Held(file)
         render_to(console, held, progress=progress)
-        found = plan(lambda: _Played(file, held.frames), console.rate, target_lufs, ceiling_dbtp)
+        found = plan(
+            lambda: _Played(file, held.frames),
+            console.rate,
+            target_lufs,
+            ceiling_dbtp,
+            most_limiting_db=most_limiting_db,
+        )
     if found.unchanged is None:
         chain.append(Insert("gain", {"gain_db": float(f"{found.gain_db:.5g}")}))
         if found.limiting_db > 0.0:

@@ -17,8 +17,9 @@ from mixtools.tasks.automix.rules import MANNERS
 from mixtools.tasks.transfer.desk import Desk, master_compressor, squeezed
 from mixtools.tasks.transfer.session import Session
 
-LIMITED_DB = 4.5
-"""What the limiter takes off peaks by itself; `tasks.loudnorm` lets it take 6 dB in the whole song."""
+LIMITED_DB, MOST_LIMITED_DB = 4.5, 12.0
+"""What the limiter takes off peaks by itself, and what at most where the compressor has done all that it may: a record
+as dense as that was limited as much. `tasks.loudnorm` stops at 6 dB, where a limiter is heard."""
 
 MOST_SQUEEZED_DB = 12.0
 """What the master's compressor does at most, at peaks."""
@@ -107,7 +108,8 @@ def finished(x: np.ndarray, rate: int, wanted_db: float, target_lufs: float) -> 
     if loudness is None:
         return Finished(y, None, free, peak, squeeze)
     level = np.ascontiguousarray(y * np.float32(10.0 ** ((LEVEL_LUFS - loudness) / 20.0)))
-    return Finished(*_limited(level, rate, wanted_db, CEILING_DBTP - target_lufs), free, peak, squeeze)
+    most = MOST_LIMITED_DB if squeeze >= MOST_SQUEEZED_DB else LIMITED_DB + 1.0
+    return Finished(*_limited(level, rate, wanted_db, CEILING_DBTP - target_lufs, most), free, peak, squeeze)
 
 
 def _lufs(x: np.ndarray, rate: int) -> float | None:
@@ -122,16 +124,18 @@ def _too_high_db(x: np.ndarray, rate: int, target_lufs: float) -> float:
     return -math.inf if found is None else decibels(np.abs(x).max(initial=0.0)) + target_lufs - found - CEILING_DBTP
 
 
-def _limited(level: np.ndarray, rate: int, wanted_db: float, room_db: float) -> tuple[np.ndarray, float | None]:
+def _limited(
+    level: np.ndarray, rate: int, wanted_db: float, room_db: float, most_db: float
+) -> tuple[np.ndarray, float | None]:
     """Parts of a mix limited to a crest factor, and to peaks no further above the loudness that is left than the room.
 
-    And the ceiling above that loudness, None where no limiter is needed.
+    Peaks are lowered by so many dB at most. And the ceiling above that loudness, None where no limiter is needed.
     """
     control = EFFECTS["limiter"]["ceiling_db"]
     peak = decibels(np.abs(level).max())
     if float(crest_db(level).mean()) <= wanted_db and peak <= room_db + LEVEL_LUFS:
         return level, None
-    least = min(max(peak - LIMITED_DB - 1.0, control.low), control.high)
+    least = min(max(peak - most_db, control.low), control.high)
     rms_db = float(np.mean([decibels(math.sqrt(_power(side))) for side in level]))
     ceiling = min(max(min(rms_db + wanted_db, room_db + LEVEL_LUFS), least), control.high)
     for _ in range(ROUNDS):

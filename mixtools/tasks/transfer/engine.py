@@ -20,7 +20,15 @@ from mixtools.tasks.excerpts import Range
 from mixtools.tasks.recordings import ArrayRecording, Recording
 from mixtools.tasks.transfer.blending import blended
 from mixtools.tasks.transfer.desk import Desk
-from mixtools.tasks.transfer.dynamics import Finished, compressed_db, crest_db, decibels, finished, squeeze
+from mixtools.tasks.transfer.dynamics import (
+    MOST_LIMITED_DB,
+    Finished,
+    compressed_db,
+    crest_db,
+    decibels,
+    finished,
+    squeeze,
+)
 from mixtools.tasks.transfer.goal import Goal, features_at
 from mixtools.tasks.transfer.options import ASPECTS, STEPS, Amount
 from mixtools.tasks.transfer.report import lines, master_line
@@ -143,7 +151,7 @@ def mastered_as_wanted(
     progress: Callable[[int], None] = lambda done: None,
 ) -> Mastered:
     """A mix of a transfer, gone so far, at its loudness under its ceiling; see `mastered`."""
-    return mastered(mix, open_console, result.target_lufs, result.ceiling_of(amount), progress)
+    return mastered(mix, open_console, result.target_lufs, result.ceiling_of(amount), progress, MOST_LIMITED_DB)
 
 
 class _Engine:
