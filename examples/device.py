@@ -16,7 +16,9 @@ from mixtools.synth.optical import RATE, optical_compressor
 SECONDS = 12
 
 folder = Path(sys.argv[1])
-folder.mkdir(parents=True, exist_ok=True)
+if folder.exists():
+    sys.exit(f"{folder} exists; give a new folder")
+folder.mkdir(parents=True)
 rng = np.random.default_rng(0)
 
 
@@ -38,7 +40,7 @@ for number, (reduction, emphasis) in enumerate(product(range(0, 101, 10), (0.0, 
     x = sound(number).astype(np.float32)
     names = [f"{number:02d}_{side}.wav" for side in ("input", "target")]
     for name, samples in zip(names, (x, optical_compressor(x, RATE, reduction, emphasis)), strict=True):
-        write_audio(folder / name, samples[None], RATE, force=True)
+        write_audio(folder / name, samples[None], RATE)
     rows.append({"input": names[0], "target": names[1], "reduction": reduction, "emphasis": emphasis})
 with open(folder / "pairs.csv", "w", newline="") as file:
     writer = csv.DictWriter(file, list(rows[0]))

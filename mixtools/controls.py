@@ -195,6 +195,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def side(pan: Any) -> str:
+    """A value of a pan in words, such as `35 % left`."""
+    if isinstance(pan, Curve):
+        return f"{side(pan.points[0][1])}, moving"
+    percent = round(200.0 * abs(pan - 0.5))
+    return "centre" if percent == 0 else f"{percent} % {'left' if pan < 0.5 else 'right'}"
+
+
 def unquoted(value: Any) -> str:
     """As `shown`, where a number or a truth value is wanted: a text that looks like one is called what it is."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+([eE][+-]?\d+)?|true|false", value.strip()):

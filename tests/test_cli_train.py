@@ -398,6 +398,12 @@ def test_dry_run_writes_nothing(place):
     ]
 
 
+def test_of_processes_that_train_together_one_says_what_it_would_do(place, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    result = learn("-o", "new", "--dry-run")
+    assert (result.code, result.out, result.err) == (0, b"", "")
+
+
 def test_synthesised_songs_and_a_device_that_is_not_there(place):
     import torch
 

@@ -11,11 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from cli_helpers import noise, write
 
-from mixtools import synth_song
+from mixtools import read_audio, synth_song
 from mixtools.files.mixfile import read_mix
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -308,3 +309,22 @@ def test_learning_example_finds_the_mix():
     said = script(sys.executable, EXAMPLES / "learn.py")
     before, after = re.findall(r"error (?:before|after): (-?\d+) dB", said)
     assert int(after) < int(before) - 25
+
+
+def test_a_device_is_recorded_at_a_grid_of_its_knobs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rate = 44100
+    sound = 0.1 * np.random.default_rng(0).standard_normal((1, rate)).astype(np.float32)
+    write("sound.wav", sound, rate)
+    said = script(sys.executable, EXAMPLES / "device.py", "pairs", "sound.wav")
+    assert said == "33 settings in pairs/\n"
+    with open("pairs/pairs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    heard = {}
+    for row in rows:
+        before, after = (read_audio(f"pairs/{row[name]}")[0] for name in ("input", "target"))
+        np.testing.assert_array_equal(before, read_audio("sound.wav")[0])
+        heard[float(row["reduction"]), float(row["emphasis"])] = float(np.mean(after**2))
+    assert len(heard) == 33
+    assert heard[100.0, 0.0] < 0.5 * heard[50.0, 0.0] < 0.5 * heard[0.0, 0.0], "more reduction, less is left"
+    assert "pairs exists; give a new folder" in script(sys.executable, EXAMPLES / "device.py", "pairs", fails=True)

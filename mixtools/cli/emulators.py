@@ -98,7 +98,8 @@ class Job:
         size = sum(parameter.numel() for parameter in net.parameters())
         facts = {"network": spec.kind, "parameters": size, "loss": loss}
         if dry_run:
-            self._say_plan(facts, json_)
+            if training.speaks():
+                self._say_plan(facts, json_)
             return
         if self.weights is not None:
             self._begin_with(net)

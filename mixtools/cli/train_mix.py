@@ -181,7 +181,8 @@ def mix(
     if channel is not None and short != "full":
         raise ParameterError("--channel plays what a dmc-full model sets; give --kind dmc-full")
     if dry_run:
-        _say_plan(kind, spec, songs, data, config.steps, batch, places, json_)
+        if training.speaks():
+            _say_plan(kind, spec, songs, data, config.steps, batch, places, json_)
         return
     net = new_console(spec, rate, seed, None if channel is None else _channel(channel, rate))
     if weights is not None:

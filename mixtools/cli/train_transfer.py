@@ -153,7 +153,8 @@ def transfer(
     with ExitStack() as stack:
         records = _records(stack, references or [], report)
         if dry_run:
-            _say_plan(kind, method, songs, records, data, steps, batch, places, json_)
+            if training.speaks():
+                _say_plan(kind, method, songs, records, data, steps, batch, places, json_)
             return
         excerpts_of_records = stack.enter_context(closing(Excerpts()))
         from mixtools.cli.recordings import FileRecording

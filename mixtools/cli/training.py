@@ -131,7 +131,12 @@ def family_option(help: str) -> Any:
 
 def report_of(quiet: bool, verbose: bool) -> Report:
     """What a training says: of the processes that torchrun started, only the first one does."""
-    return Report(quiet or os.environ.get("RANK", "0") != "0", verbose)
+    return Report(quiet or not speaks(), verbose)
+
+
+def speaks() -> bool:
+    """Whether this is the one process of those that train together that says what they do."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def device_of(asked: str) -> str:

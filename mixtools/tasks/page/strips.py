@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mixtools.controls import EFFECTS, Curve, shown
+from mixtools.controls import EFFECTS, Curve, shown, side
 from mixtools.dsp.console import Chain
 from mixtools.mix import Insert, Mix, targets
 from mixtools.tasks.page.charts import FREQUENCIES, Chart, even
@@ -37,7 +37,7 @@ def _card(key: str, title: str, strip: Any) -> str:
         if insert.effect == "gain":
             rows.append(("fader", _value(insert.settings["gain_db"], " dB", "+.1f")))
         elif insert.effect == "pan":
-            rows.append(("pan", _side(insert.settings["pan"])))
+            rows.append(("pan", side(insert.settings["pan"])))
         elif insert.effect not in EQUALISERS:
             rows.append((insert.effect, _told(insert)))
     if hasattr(strip, "output"):
@@ -92,10 +92,3 @@ def _value(value: Any, unit: str, form: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return shown(value)
     return f"{value:{form}}{unit}"
-
-
-def _side(pan: Any) -> str:
-    if isinstance(pan, Curve):
-        return f"{_side(pan.points[0][1])}, moving"
-    percent = round(200.0 * abs(pan - 0.5))
-    return "centre" if percent == 0 else f"{percent} % {'left' if pan < 0.5 else 'right'}"

@@ -17,7 +17,7 @@ from mixtools.tasks.automix.rules import MANNERS
 from mixtools.tasks.transfer.desk import Desk, master_compressor, squeezed
 from mixtools.tasks.transfer.session import Session
 
-LIMITED_DB, MOST_LIMITED_DB = 4.5, 12.0
+LIMITED_DB, MOST_LIMITED_DB = 4.5, 18.0
 """What the limiter takes off peaks by itself, and what at most where the compressor has done all that it may: a record
 as dense as that was limited as much. `tasks.loudnorm` stops at 6 dB, where a limiter is heard."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mixtools.controls import EQ_BANDS, Curve
+from mixtools.controls import EQ_BANDS, Curve, side
 from mixtools.mix import Insert, Mix, Track
 
 REGIONS = ((120.0, "bottom"), (400.0, "body"), (1500.0, "middle"), (5000.0, "presence"), (float("inf"), "air"))
@@ -32,7 +32,7 @@ def lines(equal: Mix, found: Mix, compressed_db: dict[int, float], settled: set[
         if i in settled:
             told.append(f"{name}: as it is")
             continue
-        words = [f"{changes[i] - middle:+.1f} dB", *_place(track), *_equaliser(track)]
+        words = [f"{changes[i] - middle:+.1f} dB", _place(track), *_equaliser(track)]
         if compressed_db.get(i, 0.0) >= SHOWN_COMPRESSION_DB:
             words.append(f"{compressed_db[i]:.0f} dB of compression" if compressed_db[i] >= 1 else "light compression")
         words += [
@@ -55,15 +55,11 @@ def _fader(track: Track) -> float:
     return sum(gain for gain in gains if not isinstance(gain, Curve))
 
 
-def _place(track: Track) -> list[str]:
+def _place(track: Track) -> str:
     for insert in reversed(track.chain):
         if insert.effect == "pan":
-            pan = insert.settings["pan"]
-            if isinstance(pan, Curve):
-                return ["moving"]
-            aside = round(200.0 * (pan - 0.5))
-            return [f"{abs(aside)} % {'right' if aside > 0 else 'left'}"] if aside else ["centre"]
-    return ["centre"]
+            return side(insert.settings["pan"])
+    return side(0.5)
 
 
 def _equaliser(track: Track) -> list[str]:
