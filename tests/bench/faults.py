@@ -23,6 +23,8 @@ from faults import JOBS, Killing
 def main() -> int:
     words = sys.argv[1:]
     moments = int(words.pop(0)) if words and words[0].isdigit() else 50
+    for word in set(words) - set(JOBS):
+        sys.exit(f"faults.py: {word} is not a job; give {', '.join(JOBS)}")
     failed = 0
     # A shell's background jobs ignore Ctrl-C, and what they start inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -88,6 +88,8 @@ def main() -> int:
     sys.path.insert(0, str(HERE.parent))
     from hostile import READERS
 
+    for word in set(words) - set(READERS):
+        sys.exit(f"fuzz.py: {word} is not a reader; give {', '.join(READERS)}")
     return 0 if all([fuzz(kind, seconds) for kind in words or READERS]) else 1
 
 

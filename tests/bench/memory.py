@@ -117,6 +117,8 @@ CASES = {
 
 
 def main() -> None:
+    for word in set(sys.argv[1:]) - set(CASES):
+        sys.exit(f"memory.py: {word} is not a case; give {', '.join(CASES)}")
     for name in sys.argv[1:] or CASES:
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
