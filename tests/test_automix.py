@@ -9,11 +9,12 @@ from mixtools.measure.loudness import LoudnessMeter
 from mixtools.tasks.automix.baselines import baseline
 from mixtools.tasks.automix.expert import LEAD_LUFS, Expert
 from mixtools.tasks.automix.hearing import BANDS_HZ
-from mixtools.tasks.automix.mastering import mastered
+from mixtools.tasks.automix.mastering import Ending, Held, mastered
 from mixtools.tasks.automix.roles import ROLES
 from mixtools.tasks.automix.rules import LEADS, MANNERS, RULES, Taste
 from mixtools.tasks.automix.sides import Strip, placed
 from mixtools.tasks.automix.variations import taste
+from mixtools.tasks.mix import render_to
 from mixtools.tasks.recordings import ArrayRecording, Playing
 
 RATE = 44100
@@ -250,6 +251,58 @@ def test_a_mix_comes_to_its_loudness_under_its_ceiling(mixed, target):
     heard = levels(render(ready.mix, made.stems, RATE), RATE)
     assert heard.integrated_lufs == pytest.approx(target, abs=0.1)
     assert heard.true_peak_dbtp <= -1.0
+
+
+class Collected:
+    """Keeps what is rendered."""
+
+    def __init__(self):
+        self.blocks = []
+
+    def write(self, block):
+        self.blocks.append(block)
+
+    @property
+    def samples(self):
+        return np.concatenate(self.blocks, axis=1)
+
+
+def endings():
+    """Mixes whose ends and beginnings are not where those of the stems are."""
+    hit = np.zeros((1, RATE), np.float32)
+    hit[0, :400] = tone(700)[0, :400]
+    room = {"room": Bus(chain=[Insert("convolution", {"ir": "hall"})])}
+    early = Track("a.wav", offset_ms=-0.3, chain=[Insert("compressor", {"lookahead_ms": 5.0})], sends={"room": -3.0})
+    yield "a room, and a delay that is no whole number", {"a.wav": hit}, Mix([early], room, sample_rate=RATE), -23.0, 0
+    echo = Master([Insert("delay", {"time_ms": 700.0, "feedback": 0.6}), Insert("limiter")])
+    yield "echoes", {"a.wav": hit}, Mix([Track("a.wav")], {}, echo, RATE), -14.0, RATE // 3
+    yield "silence", {"a.wav": np.zeros((1, RATE), np.float32)}, Mix([Track("a.wav")], sample_rate=RATE), -16.0, 0
+    quiet = {"a.wav": tone(300, level=1e-4)}
+    yield "more than is held", quiet, Mix([Track("a.wav")], {}, sample_rate=RATE), -16.0, 0
+
+
+@pytest.mark.parametrize(("stems", "mix", "target", "start"), [pytest.param(*e[1:], id=e[0]) for e in endings()])
+def test_what_is_held_ends_as_the_whole_would(stems, mix, target, start):
+    with Held() as held:
+        ready = mastered(mix, opener(stems), target, held=held)
+        whole, ended = Collected(), Collected()
+        render_to(opener(stems)(ready.mix), whole, start)
+        console = held.ended(opener(stems)(ready.mix))
+        assert isinstance(console, Ending) == (ready.plan.gain_db <= 30.0)
+        render_to(console, ended, start)
+        np.testing.assert_array_equal(ended.samples, whole.samples)
+        assert whole.samples.shape[1] >= RATE - start
+
+
+def test_what_feeds_the_master_is_played_again():
+    stems = {"a.wav": tone(300), "b.wav": tone(500)}
+    mix = Mix([Track("a.wav"), Track("b.wav")], sample_rate=RATE)
+    with Held() as held:
+        ready = mastered(mix, opener(stems), -20.0, held=held)
+        parts = {0: Collected(), 1: Collected()}
+        render_to(held.ended(opener(stems)(ready.mix)), Collected(), parts=parts)
+    for key, name in enumerate(stems):
+        np.testing.assert_array_equal(parts[key].samples[0], stems[name][0])
 
 
 def test_a_limiter_that_is_there_is_not_doubled(mixed):

@@ -18,7 +18,7 @@ from mixtools.errors import ParameterError, nearest
 from mixtools.files.excerpts import Excerpts
 from mixtools.mix import Insert, Mix
 from mixtools.tasks.automix.baselines import baseline
-from mixtools.tasks.automix.mastering import mastered
+from mixtools.tasks.automix.mastering import Held, mastered
 from mixtools.tasks.automix.options import TARGET_LUFS
 from mixtools.tasks.automix.roles import ROLES
 from mixtools.tasks.loudnorm import MOST_LIMITING_DB
@@ -75,22 +75,22 @@ def outline(report: Report, stems: list[str], wanted: Wanted, rate: int | None) 
     return Automatic(opened, mix, rate or most_common_rate(stem.rate for stem in opened.values()))
 
 
-def mixed(report: Report, summed: Automatic, wanted: Wanted, threads: int) -> list[Automatic]:
-    """The stems of an outline, mixed: one session for every mix that is asked for."""
+def mixed(report: Report, summed: Automatic, wanted: Wanted, threads: int, held: Held | None = None) -> list[Automatic]:
+    """The stems of an outline, mixed: one session for every mix that is asked for; a single one stays in `held`."""
     if wanted.baseline == "sum":
         report.note("the stems are summed as they are")
-        return [summed if wanted.as_they_are else _mastered(report, summed, wanted, threads)]
+        return [summed if wanted.as_they_are else _mastered(report, summed, wanted, threads, held)]
     with closing(Excerpts()) as excerpts:
         sounds = recordings(excerpts, summed.stems, summed.rate)
         if wanted.baseline is None:
-            return _engineered(report, summed, sounds, wanted, threads)
+            return _engineered(report, summed, sounds, wanted, threads, held)
         made = replace(summed, mix=baseline(wanted.baseline, sounds, summed.rate, wanted.seed))
         report.note(f"mixed as the {wanted.baseline} baseline")
-        return [_mastered(report, made, wanted, threads)]
+        return [_mastered(report, made, wanted, threads, held)]
 
 
 def _engineered(
-    report: Report, session: Automatic, sounds: Mapping[str, Any], wanted: Wanted, threads: int
+    report: Report, session: Automatic, sounds: Mapping[str, Any], wanted: Wanted, threads: int, held: Held | None
 ) -> list[Automatic]:
     """Mixed by rules, or by a model under their supervision."""
     from mixtools.tasks.automix.expert import Expert
@@ -132,6 +132,7 @@ def _engineered(
             ),
             wanted,
             threads,
+            held,
         )
         for found in mixes
     ]
@@ -253,11 +254,11 @@ def opener(session: Session, threads: int, stack: ExitStack) -> Callable[[Mix], 
     return open_console
 
 
-def _mastered(report: Report, session: Automatic, wanted: Wanted, threads: int) -> Automatic:
+def _mastered(report: Report, session: Automatic, wanted: Wanted, threads: int, held: Held | None) -> Automatic:
     """A session whose mix has its loudness."""
     target = TARGET_LUFS.default if wanted.target_lufs is None else wanted.target_lufs
     with report.progress(MEASURING, session.frames) as progress, ExitStack() as closing:
-        found = mastered(session.mix, opener(session, threads, closing), target, progress=progress)
+        found = mastered(session.mix, opener(session, threads, closing), target, progress=progress, held=held)
     plan = found.plan
     rules = list(session.rules)
     if plan.unchanged is not None:

@@ -225,11 +225,12 @@ def mix(
 
     from mixtools.cli.automatic import Wanted, mixed, outline
     from mixtools.cli.rendering import Outputs, load, write
+    from mixtools.tasks.automix.mastering import Held
     from mixtools.tasks.mix import describe
 
     plan = Outputs(output, bits, stems_out, write_mix, force, context.find_root().obj)
     told = []
-    with report.compiling():
+    with report.compiling(), Held() as held:
         if mix_file is not None:
             sessions = [load(report, stems, mix_file, map_ or [], missing == "skip", rate, assets)]
         else:
@@ -242,9 +243,10 @@ def mix(
                 for number in range(1, (variations or 1) + 1):
                     outputs = plan if variations is None else _numbered(plan, number)
                     write(summed, summed.console(silent, workers), outputs, start, end, tail, silent, dry_run=True)
-            sessions = mixed(report, summed, wanted, workers)
+            kept = variations is None and end is None and tail is None
+            sessions = mixed(report, summed, wanted, workers, held if kept else None)
         for number, session in enumerate(sessions, 1):
-            console = session.console(report, workers)
+            console = held.ended(session.console(report, workers))
             for line in describe(session.mix):
                 report.detail(line)
             outputs = plan if variations is None else _numbered(plan, number)

@@ -26,6 +26,7 @@ from mixtools.files.models import bundled, open_model
 from mixtools.measure.audio_features import AF_TERMS, AudioFeatures
 from mixtools.mix import Master, Mix
 from mixtools.tasks.automix.expert import Expert
+from mixtools.tasks.automix.mastering import Held
 from mixtools.tasks.automix.supervision import centred
 from mixtools.tasks.recordings import Recording
 from mixtools.tasks.transfer.dynamics import MOST_LIMITED_DB
@@ -177,16 +178,10 @@ class Run:
                 responses=session.heard_responses(),
                 progress=lambda done, of, loss: tell(f"{SEARCHING}, loss {loss:.4f}", done / of),
             )
-        session = self._finished(session, found)
-        written = write(
-            session,
-            session.console(report, threads),
-            self.outputs,
-            0.0,
-            None,
-            None,
-            report,
-        )
+        with Held() as held:
+            session = self._finished(session, found, held)
+            console = held.ended(session.console(report, threads))
+            written = write(session, console, self.outputs, 0.0, None, None, report)
         self._tell(session, goal, found, written, time.perf_counter() - began)
         if found.stopped:
             if sys.stdout is not None:
@@ -241,12 +236,12 @@ class Run:
         mix = centred(answer, {name: role for name, (role, _) in expert.roles.items()})
         return _with(mix, locked), f"from the answer of {self._model}"
 
-    def _finished(self, session: Automatic, found: Transferred) -> Automatic:
+    def _finished(self, session: Automatic, found: Transferred, held: Held) -> Automatic:
         """The session with the mix that is wanted of what was found, at its loudness."""
         mix = found.blended(self.wanted.amount)
         with self.report.progress(MEASURING, session.frames) as progress, ExitStack() as stack:
             open_console = opener(session, self.wanted.threads, stack)
-            done = mastered_as_wanted(mix, open_console, found, self.wanted.amount, progress)
+            done = mastered_as_wanted(mix, open_console, found, self.wanted.amount, progress, held)
         if done.plan.unchanged is not None:
             self.report.warn(f"the mix has no loudness to bring to {found.target_lufs:.1f} LUFS: {done.plan.unchanged}")
         elif done.plan.missed_lu > NEAR_LU:

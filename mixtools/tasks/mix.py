@@ -190,11 +190,15 @@ def render_to(
     tail: int | None = None,
     parts: Mapping[int | str, Sink] | None = None,
     progress: Callable[[int], None] = lambda done: None,
+    end_db: float = END_DB,
 ) -> Rendered:
-    """Render into `sink`, and what feeds the master into `parts`; `progress` hears how many samples are done."""
+    """Render into `sink`, and what feeds the master into `parts`; `progress` hears how many samples are done.
+
+    Unless an end or a tail is given, it ends where nothing is heard any more: `end_db` below full scale.
+    """
     stop, may_end = length_of(console, end, tail)
     meter = LoudnessMeter(console.rate, 2)
-    quiet = 10.0 ** (-END_DB / 20.0)
+    quiet = 10.0 ** (-end_db / 20.0)
     longest_pause = console.pause + SHORTEST_PAUSE_S * console.rate
     result = Rendered(0, 0.0, None)
     pending: list[tuple[np.ndarray, dict[int | str, np.ndarray]]] = []

@@ -13,7 +13,7 @@ from mixtools.errors import ParameterError
 from mixtools.measure.audio_features import AF_TERMS, AudioFeatures
 from mixtools.mix import Mix
 from mixtools.tasks.automix.baselines import baseline
-from mixtools.tasks.automix.mastering import Mastered, mastered
+from mixtools.tasks.automix.mastering import Held, Mastered, mastered
 from mixtools.tasks.automix.options import CEILING_DBTP
 from mixtools.tasks.automix.roles import role_named
 from mixtools.tasks.excerpts import Range
@@ -149,9 +149,10 @@ def mastered_as_wanted(
     result: Transferred,
     amount: Amount = WHOLE,
     progress: Callable[[int], None] = lambda done: None,
+    held: Held | None = None,
 ) -> Mastered:
     """A mix of a transfer, gone so far, at its loudness under its ceiling; see `mastered`."""
-    return mastered(mix, open_console, result.target_lufs, result.ceiling_of(amount), progress, MOST_LIMITED_DB)
+    return mastered(mix, open_console, result.target_lufs, result.ceiling_of(amount), progress, MOST_LIMITED_DB, held)
 
 
 class _Engine:
