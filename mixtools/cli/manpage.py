@@ -139,7 +139,7 @@ PROMISES = [
         "50 random moments of a render, and of a fit: tests/bench/faults.py; some of them: tests/test_faults.py",
     ),
     (
-        "A training that was killed goes on to the weights that it would have had.",
+        "A training that was killed goes on to the weights that it would have had; two never share a folder.",
         "killed before every operation on the disk, and at random: tests/test_training.py",
     ),
     (

@@ -27,7 +27,9 @@ The stems get faders, equalisers, compressors, pans and reverb sends, and the ma
 limiter, so that the mix has the spectrum in the middle and at the sides, the width, the balance and the crest factor of
 the record: the audio-feature loss of Diff-MST (Vanka et al. 2024) becomes small. It is a mix, not a master: levels and
 places do as much of it as they can, no stem gets lost, and what belongs in the centre strays from it least. The mix
-comes out at the record's loudness, or at --target-lufs, under -1 dBTP, and the mix file holds all that was done.
+comes out at the record's loudness, or at --target-lufs, under -1 dBTP, and the mix file holds all that was done. Where
+that would take more than 6 dB of limiting, or more than the record's crest factor asks for, it stays below, and a
+warning says by how much.
 
 Several records are averaged, a folder is all records in it, and --weight says what each counts. Stems and records may
 have any rate, length and loudness; records may be mono. What is listened to are excerpts in which stems, or the record,

@@ -29,7 +29,6 @@ from mixtools.tasks.automix.expert import Expert
 from mixtools.tasks.automix.mastering import Held
 from mixtools.tasks.automix.supervision import centred
 from mixtools.tasks.recordings import Recording
-from mixtools.tasks.transfer.dynamics import MOST_LIMITED_DB
 from mixtools.tasks.transfer.engine import Transferred, mastered_as_wanted, transfer
 from mixtools.tasks.transfer.goal import Goal, Reference, goal_of
 from mixtools.tasks.transfer.options import Amount
@@ -247,7 +246,7 @@ class Run:
         elif done.plan.missed_lu > NEAR_LU:
             self.report.warn(
                 f"the mix stays {done.plan.missed_lu:.1f} LU below {found.target_lufs:.1f} LUFS: more would need over"
-                f" {MOST_LIMITED_DB:g} dB of limiting"
+                f" {found.most_limiting_of(self.wanted.amount):.0f} dB of limiting"
             )
         notes = {"report": {"references": self.wanted.records, "loss": _losses(found), "tracks": found.lines}}
         return replace(session, mix=replace(done.mix, notes=done.mix.notes | notes))

@@ -17,9 +17,9 @@ from mixtools.tasks.automix.rules import MANNERS
 from mixtools.tasks.transfer.desk import Desk, master_compressor, squeezed
 from mixtools.tasks.transfer.session import Session
 
-LIMITED_DB, MOST_LIMITED_DB = 4.5, 18.0
-"""What the limiter takes off peaks by itself, and what at most where the compressor has done all that it may: a record
-as dense as that was limited as much. `tasks.loudnorm` stops at 6 dB, where a limiter is heard."""
+LIMITED_DB, MOST_LIMITED_DB = 4.5, 12.0
+"""What the limiter takes off peaks by itself, and what at most, for a record's crest factor that the compressor does
+not reach: a record as dense as that was limited as much."""
 
 MOST_SQUEEZED_DB = 12.0
 """What the master's compressor does at most, at peaks."""
@@ -43,7 +43,7 @@ NEAR_DB = 0.05
 class Finished:
     """Parts of a mix with the master's dynamics; the ceiling is in dB above the loudness, None where it needs none.
 
-    `free_crest_db` is the crest factor of left and right before.
+    `free_crest_db` is the crest factor of left and right before, `limited_db` by how much the limiter lowers peaks.
     """
 
     audio: np.ndarray
@@ -51,6 +51,7 @@ class Finished:
     free_crest_db: np.ndarray
     peak_db: float
     squeeze_db: float
+    limited_db: float = 0.0
 
 
 def squeeze(desk: Desk, session: Session, amount_db: float, roles: Mapping[str, str]) -> None:
@@ -108,8 +109,8 @@ def finished(x: np.ndarray, rate: int, wanted_db: float, target_lufs: float) -> 
     if loudness is None:
         return Finished(y, None, free, peak, squeeze)
     level = np.ascontiguousarray(y * np.float32(10.0 ** ((LEVEL_LUFS - loudness) / 20.0)))
-    most = MOST_LIMITED_DB if squeeze >= MOST_SQUEEZED_DB else LIMITED_DB + 1.0
-    return Finished(*_limited(level, rate, wanted_db, CEILING_DBTP - target_lufs, most), free, peak, squeeze)
+    limited, ceiling, by_db = _limited(level, rate, wanted_db, CEILING_DBTP - target_lufs)
+    return Finished(limited, ceiling, free, peak, squeeze, by_db)
 
 
 def _lufs(x: np.ndarray, rate: int) -> float | None:
@@ -124,27 +125,29 @@ def _too_high_db(x: np.ndarray, rate: int, target_lufs: float) -> float:
     return -math.inf if found is None else decibels(np.abs(x).max(initial=0.0)) + target_lufs - found - CEILING_DBTP
 
 
-def _limited(
-    level: np.ndarray, rate: int, wanted_db: float, room_db: float, most_db: float
-) -> tuple[np.ndarray, float | None]:
+def _limited(level: np.ndarray, rate: int, wanted_db: float, room_db: float) -> tuple[np.ndarray, float | None, float]:
     """Parts of a mix limited to a crest factor, and to peaks no further above the loudness that is left than the room.
 
-    Peaks are lowered by so many dB at most. And the ceiling above that loudness, None where no limiter is needed.
+    And the ceiling above that loudness, None where no limiter is needed, and by how much peaks are lowered. The room is
+    not worth as much limiting as the crest factor: a mix can be quieter.
     """
     control = EFFECTS["limiter"]["ceiling_db"]
     peak = decibels(np.abs(level).max())
     if float(crest_db(level).mean()) <= wanted_db and peak <= room_db + LEVEL_LUFS:
-        return level, None
-    least = min(max(peak - most_db, control.low), control.high)
+        return level, None, 0.0
     rms_db = float(np.mean([decibels(math.sqrt(_power(side))) for side in level]))
-    ceiling = min(max(min(rms_db + wanted_db, room_db + LEVEL_LUFS), least), control.high)
+
+    def held(for_crest: float, for_room: float) -> float:
+        ceiling = min(max(for_crest, peak - MOST_LIMITED_DB), max(for_room, peak - LIMITED_DB - 1.0))
+        return min(max(ceiling, control.low), control.high)
+
+    ceiling = held(rms_db + wanted_db, room_db + LEVEL_LUFS)
     for _ in range(ROUNDS):
         y = limiter(level, rate, ceiling_db=ceiling)
         loudness = _lufs(y, rate)
         after = LEVEL_LUFS if loudness is None else loudness
-        wished = min(ceiling + wanted_db - float(crest_db(y).mean()), room_db + after)
-        following = min(max(wished, least), control.high)
+        following = held(ceiling + wanted_db - float(crest_db(y).mean()), room_db + after)
         if abs(following - ceiling) < NEAR_DB:
             break
         ceiling = following
-    return y, ceiling - after
+    return y, ceiling - after, max(0.0, peak - ceiling)

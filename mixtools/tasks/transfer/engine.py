@@ -17,18 +17,11 @@ from mixtools.tasks.automix.mastering import Held, Mastered, mastered
 from mixtools.tasks.automix.options import CEILING_DBTP
 from mixtools.tasks.automix.roles import role_named
 from mixtools.tasks.excerpts import Range
+from mixtools.tasks.loudnorm import MOST_LIMITING_DB
 from mixtools.tasks.recordings import ArrayRecording, Recording
 from mixtools.tasks.transfer.blending import blended
 from mixtools.tasks.transfer.desk import Desk
-from mixtools.tasks.transfer.dynamics import (
-    MOST_LIMITED_DB,
-    Finished,
-    compressed_db,
-    crest_db,
-    decibels,
-    finished,
-    squeeze,
-)
+from mixtools.tasks.transfer.dynamics import Finished, compressed_db, crest_db, decibels, finished, squeeze
 from mixtools.tasks.transfer.goal import Goal, features_at
 from mixtools.tasks.transfer.options import ASPECTS, STEPS, Amount
 from mixtools.tasks.transfer.report import lines, master_line
@@ -63,7 +56,8 @@ class Transferred:
     """What came of it: the start as it was given, and the mix that was found, without loudness on its master.
 
     `base` is the start with all the effects and sends of what was found, doing nothing where the start has none.
-    `ceiling_dbtp` is for the limiter that ends the mix at `target_lufs`. `losses` are the terms of the loss on the
+    `ceiling_dbtp` is for the limiter that ends the mix at `target_lufs`, and lowers peaks by `limited_db` or what a
+    limiter may do unheard. `losses` are the terms of the loss on the
     parts that were listened to (`ranges`), of the equal-loudness mix, of the start and of what was found, `features`
     those it is of.
     """
@@ -73,6 +67,7 @@ class Transferred:
     found: Mix
     target_lufs: float
     ceiling_dbtp: float
+    limited_db: float
     losses: dict[str, dict[str, float]]
     features: dict[str, AudioFeatures]
     ranges: list[Range]
@@ -89,6 +84,10 @@ class Transferred:
     def ceiling_of(self, amount: Amount) -> float:
         """The ceiling of the limiter that ends it."""
         return float(f"{CEILING_DBTP + amount.of('dynamics') * (self.ceiling_dbtp - CEILING_DBTP):.4g}")
+
+    def most_limiting_of(self, amount: Amount) -> float:
+        """What that limiter may do, in dB."""
+        return max(MOST_LIMITING_DB, amount.of("dynamics") * self.limited_db)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +151,8 @@ def mastered_as_wanted(
     held: Held | None = None,
 ) -> Mastered:
     """A mix of a transfer, gone so far, at its loudness under its ceiling; see `mastered`."""
-    return mastered(mix, open_console, result.target_lufs, result.ceiling_of(amount), progress, MOST_LIMITED_DB, held)
+    most_db = result.most_limiting_of(amount)
+    return mastered(mix, open_console, result.target_lufs, result.ceiling_of(amount), progress, most_db, held)
 
 
 class _Engine:
@@ -190,11 +190,12 @@ class _Engine:
             except KeyboardInterrupt:
                 stopped = True
         base, found, ceiling, told = self.start, self.start, CEILING_DBTP, self.told(self.desk.neutral)
+        limited_db = 0.0
         features["found"] = before
         if best is not None:
             written = self.written(best)
             base, found = self.desk.tidied(written)
-            ceiling, told = self.ceiling(best.done), self.told(written)
+            ceiling, limited_db, told = self.ceiling(best.done), best.done.limited_db, self.told(written)
             features["found"] = best.features
         losses = {name: self.goal.loss(each) for name, each in features.items()}
         return Transferred(
@@ -203,6 +204,7 @@ class _Engine:
             found,
             self.target_lufs,
             ceiling,
+            limited_db,
             losses,
             features,
             self.session.ranges,

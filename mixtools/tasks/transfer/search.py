@@ -151,17 +151,13 @@ class Search:
             "typical": torch.from_numpy(self.goal.typical),
         }
 
-    def correct(self, x: np.ndarray, heard: AudioFeatures, free_crest_db: np.ndarray, typical: np.ndarray) -> None:
-        """Put the sketch right by what was heard of these controls.
-
-        The master's dynamics, which are not sketched, bring both sides together to a crest factor: their mean counts as
-        it was before them, and the difference of the sides as they left it.
-        """
+    def correct(self, x: np.ndarray, heard: AudioFeatures, crest_db: np.ndarray, typical: np.ndarray) -> None:
+        """Put the sketch right by what was heard of these controls; the crest factor before the master's dynamics."""
         with torch.no_grad():
             found, _ = self.sketch.features(self.moving(x))
         truth = {
             "rms": np.log(np.maximum(heard.rms, 1e-12)),
-            "crest": np.mean(free_crest_db) + heard.crest_db - np.mean(heard.crest_db),
+            "crest": crest_db,
             "bark": np.log(np.maximum(heard.bark, 1e-12)),
             "width": np.log(max(float(heard.width), 1e-12)),
             "imbalance": heard.imbalance,
@@ -174,20 +170,17 @@ class Search:
         found = {name: value + self.offsets.get(name, 0.0) for name, value in found.items()}
         target = self.target
         over = found["crest"] - target["crest"]
-        both = over.mean()
-        # The more the limiter does, the more alike are the sides.
-        apart = torch.relu(1.0 - torch.relu(both.detach()) / CREST_ROOM_DB) * ((over - both) ** 2).mean()
         squares = {
             "rms": ((torch.exp(found["rms"]) - target["rms"]) ** 2).mean(),
-            "crest": torch.relu(both - CREST_ROOM_DB) ** 2 + torch.relu(-both) ** 2 + apart,
+            "crest": (torch.relu(over - CREST_ROOM_DB) ** 2 + torch.relu(-over) ** 2).mean(),
             "bark": ((torch.maximum(found["bark"], target["floor"]) - target["bark"]) ** 2).mean(),
             "width": (torch.exp(found["width"]) - target["width"]) ** 2,
             "imbalance": (found["imbalance"] - target["imbalance"]) ** 2,
         }
         terms = {name: term.weight * squares[name] for name, term in AF_TERMS.items()}
         loss = sum(EMPHASIS[name] * term for name, term in terms.items())
-        bounded = terms | {"crest": AF_TERMS["crest"].weight * apart}
-        worse = sum(torch.relu(term - self.limits[name]) for name, term in bounded.items())
+        # The crest factor is the master's dynamics', which are not sketched.
+        worse = sum(torch.relu(terms[name] - self.limits[name]) for name in terms if name != "crest")
         return loss + WORSE * worse + self.apart(found) + self.prior(x, shares)
 
     def apart(self, found: Mapping[str, torch.Tensor]) -> torch.Tensor:
