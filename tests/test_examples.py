@@ -258,9 +258,12 @@ def songs_to_list() -> None:
     Path("songs.txt").write_text("songs/one/\nsongs/with a space\nsongs/own/\nsongs/broken/\n")
 
 
-def test_a_cluster_does_what_is_left(called):
+@pytest.mark.parametrize("spread", ["xargs -n 1 -P 4", "parallel -j 4"])
+def test_a_cluster_does_what_is_left(called, spread):
+    if shutil.which(spread.split()[0]) is None:
+        pytest.skip("needs GNU parallel")
     songs_to_list()
-    every = "seq 4 | xargs -n 1 -P 4 ./cluster.sh songs.txt out"
+    every = f"seq 4 | {spread} ./cluster.sh songs.txt out"
     path = {"PATH": f"bin:{os.environ['PATH']}"}
     script("bash", "-o", "pipefail", "-c", every, fails=True, **path)
     names = ("one", "with a space", "own")
