@@ -191,6 +191,9 @@ class _Engine:
                 stopped = True
         base, found, ceiling, told = self.start, self.start, CEILING_DBTP, self.told(self.desk.neutral)
         limited_db = 0.0
+        if best is not None and best.total > self.goal.loss(before)["total"]:
+            # The search heeds more than the loss, but what it brings has to be nearer than the start.
+            best = None
         features["found"] = before
         if best is not None:
             written = self.written(best)
