@@ -173,7 +173,10 @@ class TransferController(nn.Module):
         self.console = CONSOLES[spec.console]
         width = spec.width
         self.encoder = SpectrogramEncoder(width)
-        self.types = nn.Parameter(0.02 * torch.randn(4, width))
+        self.types = nn.Parameter(torch.empty(4, width))
+        # On its meta device torch imports its compiler for this, which takes two seconds.
+        if not self.types.is_meta:
+            nn.init.normal_(self.types, std=0.02)
         self.of_told = nn.Linear(1, width)
         track, master = self.console.track.labels(), self.console.master.labels()
         self._pan, self._fader = track.index("pan.pan"), track.index("gain.gain_db")
