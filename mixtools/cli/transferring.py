@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mixtools.cli import options
-from mixtools.cli.automatic import Automatic, given_roles, locked_mix, opener, outline
+from mixtools.cli.automatic import NEAR_LU, Automatic, given_roles, locked_mix, opener, outline
 from mixtools.cli.automatic import Wanted as Automix
 from mixtools.cli.batch import Input, batch_of
 from mixtools.cli.recordings import check_finished, recording, recordings
@@ -41,8 +41,6 @@ WHO = {"equal-loudness": "equal loudness", "start": "start", "found": "result"}
 
 BANDS_IN_ONE = 4
 """Bark bands that make one row of the table, unless -v asks for each."""
-
-NEAR_LU = 0.5
 
 
 @dataclass(frozen=True)
