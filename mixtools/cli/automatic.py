@@ -21,7 +21,7 @@ from mixtools.tasks.automix.baselines import baseline
 from mixtools.tasks.automix.mastering import Held, mastered
 from mixtools.tasks.automix.options import TARGET_LUFS
 from mixtools.tasks.automix.roles import ROLES
-from mixtools.tasks.loudnorm import MOST_LIMITING_DB
+from mixtools.tasks.loudnorm import MOST_LIMITING_DB, Plan
 from mixtools.tasks.mix import equal_gain, match_stems, most_common_rate
 
 if TYPE_CHECKING:
@@ -254,6 +254,15 @@ def opener(session: Session, threads: int, stack: ExitStack) -> Callable[[Mix], 
     return open_console
 
 
+def warn_of_missing(report: Report, plan: Plan, target_lufs: float, most_limiting_db: float) -> None:
+    """Say that a mix is not as loud as was asked for."""
+    if plan.missed_lu > NEAR_LU:
+        report.warn(
+            f"the mix stays {plan.missed_lu:.1f} LU below {target_lufs:.3g} LUFS: more would need over "
+            f"{most_limiting_db:.0f} dB of limiting; give a lower --target-lufs, or compress the stems"
+        )
+
+
 def _mastered(report: Report, session: Automatic, wanted: Wanted, threads: int, held: Held | None) -> Automatic:
     """A session whose mix has its loudness."""
     target = TARGET_LUFS.default if wanted.target_lufs is None else wanted.target_lufs
@@ -267,11 +276,7 @@ def _mastered(report: Report, session: Automatic, wanted: Wanted, threads: int, 
         limited = f", limited by up to {plan.limiting_db:.1f} dB" if plan.limiting_db > 0 else ""
         rules.append(f"master: loudness: {plan.gain_db:+.1f} dB to {target:g} LUFS{limited}")
         report.detail(rules[-1])
-        if plan.missed_lu > NEAR_LU:
-            report.warn(
-                f"the mix stays {plan.missed_lu:.1f} LU below {target:g} LUFS: more would need over"
-                f" {MOST_LIMITING_DB:g} dB of limiting"
-            )
+        warn_of_missing(report, plan, target, MOST_LIMITING_DB)
     by = f"model {Path(wanted.model).name}" if wanted.model else wanted.baseline or "expert"
     notes = {"report": {"mixed_by": by} | ({"rules": rules} if rules else {})}
     return replace(session, mix=replace(found.mix, notes=found.mix.notes | notes), rules=rules)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mixtools.cli import options
-from mixtools.cli.automatic import NEAR_LU, Automatic, given_roles, locked_mix, opener, outline
+from mixtools.cli.automatic import Automatic, given_roles, locked_mix, opener, outline, warn_of_missing
 from mixtools.cli.automatic import Wanted as Automix
 from mixtools.cli.batch import Input, batch_of
 from mixtools.cli.recordings import check_finished, recording, recordings
@@ -241,11 +241,9 @@ class Run:
             done = mastered_as_wanted(mix, open_console, found, self.wanted.amount, progress, held)
         if done.plan.unchanged is not None:
             self.report.warn(f"the mix has no loudness to bring to {found.target_lufs:.1f} LUFS: {done.plan.unchanged}")
-        elif done.plan.missed_lu > NEAR_LU:
-            self.report.warn(
-                f"the mix stays {done.plan.missed_lu:.1f} LU below {found.target_lufs:.1f} LUFS: more would need over"
-                f" {found.most_limiting_of(self.wanted.amount):.0f} dB of limiting"
-            )
+        else:
+            most_db = found.most_limiting_of(self.wanted.amount)
+            warn_of_missing(self.report, done.plan, found.target_lufs, most_db)
         notes = {"report": {"references": self.wanted.records, "loss": _losses(found), "tracks": found.lines}}
         return replace(session, mix=replace(done.mix, notes=done.mix.notes | notes))
 
