@@ -17,6 +17,7 @@ from mixtools.synth import finished_mix
 from mixtools.tasks.automix.baselines import baseline
 from mixtools.tasks.automix.expert import Expert
 from mixtools.tasks.recordings import ArrayRecording, Playing
+from mixtools.tasks.transfer import engine
 from mixtools.tasks.transfer.blending import blended
 from mixtools.tasks.transfer.desk import Desk
 from mixtools.tasks.transfer.dynamics import crest_db, finished
@@ -170,6 +171,30 @@ def test_it_stops_with_the_best_so_far(song, start, record):
 
     interrupted = transfer(stems, RATE, goal, few, progress=interrupt)
     assert interrupted.stopped and interrupted.found == stopped.found
+
+
+def test_a_search_that_is_not_near_goes_on_from_a_place_aside(song, start, record, monkeypatch):
+    few = replace(start.mix, tracks=start.mix.tracks[:3])
+    stems, goal = recordings({t.file: song.stems[t.file] for t in few.tracks}), goal_to(record)
+    begun, climb = [], engine._Engine.climb
+
+    def watched(self, best, *rest):
+        begun.append(best)
+        return climb(self, best, *rest)
+
+    monkeypatch.setattr(engine._Engine, "climb", watched)
+    monkeypatch.setattr(engine, "CLIMB", 2)
+    monkeypatch.setattr(engine, "AGAIN", 1)
+    monkeypatch.setattr(engine, "NEAR", 0.0)
+    result = transfer(stems, RATE, goal, few, steps=4)
+    assert not begun[0].x.any()
+    assert len(begun) == 3 if result.rounds == 4 else (len(begun), result.rounds) == (2, 3)
+    assert all(np.abs(begun[k].x - begun[k - 1].x).max() > 0.5 for k in range(1, len(begun)))
+    begun.clear()
+    monkeypatch.setattr(engine, "NEAR", math.inf)
+    once = transfer(stems, RATE, goal, few, steps=4)
+    assert len(begun) == 1 and once.rounds == 2
+    assert result.losses["found"]["total"] <= 1.05 * once.losses["found"]["total"]
 
 
 def test_its_own_mix_is_found_again(song, start):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mixtools.dsp.console import Console, Responses
+from mixtools.dsp.noise import generator
 from mixtools.errors import ParameterError
 from mixtools.measure.audio_features import AF_TERMS, AudioFeatures
 from mixtools.mix import Mix
@@ -44,6 +45,12 @@ FIRM, EASE = 3, 0.3
 ENOUGH = 1e-4
 PATIENCE, TRIES = 2, 4
 """So many rounds in a row that gain less are the last, and so many that make it worse: each goes half as far."""
+
+CLIMB, AGAIN = 6, 4
+NEAR = 5e-3
+KICK = 0.5
+"""A search of so many rounds that is not yet so near goes on from a place aside, all controls moved at random by so
+many spreads, for so many rounds more, as long as that brings gain: where it ends depends on where it begins."""
 
 WHOLE = Amount()
 
@@ -228,18 +235,30 @@ class _Engine:
         self.squeeze()
         self.sketch = Sketch(self.desk, self.session, self.goal.rate)
         self.search = Search(self.sketch, self.goal, self.roles, self.limits)
-        best = self.point(np.zeros(len(self.search.low)))
+        best, done, kicks, gained = self.point(np.zeros(len(self.search.low))), 0, 0, True
+        for there in self.climb(best, min(CLIMB, steps)):
+            best, done = there, done + 1
+            yield best
+        best = self.eased(best)
+        while done < steps and best.total >= NEAR and gained:
+            before = best
+            for there in self.climb(self.kicked(best, kicks), min(AGAIN, steps - done), 1):
+                best, done = min(best, there, key=lambda point: point.cost), done + 1
+                yield best
+            kicks, gained = kicks + 1, best.cost < before.cost
+
+    def climb(self, best: _Point, steps: int, first: int = 0) -> Iterator[_Point]:
+        """The best point from one on, again and again; the first step may go as far as that one of `RADII`, or, as
+        the very first, as far as it likes."""
         scale, few, failed = 1.0, 0, 0
-        for step in range(steps):
+        for step in range(first, first + steps):
             radius = RADII[min(step, len(RADII) - 1)] * scale if step else math.inf
             if step:
                 self.sketch.listen_again(best.mix, self.search.moving(best.x))
             if step == FIRM:
-                self.search.ease = EASE
-                best = replace(best, cost=self.search.true_cost(best.x, self.goal.loss(best.features), best.typical))
+                best = self.eased(best)
             self.search.correct(best.x, best.features, best.done.free_crest_db, best.typical)
-            x = self.search.improved(best.x, radius)
-            new = self.point(x)
+            new = self.point(self.search.improved(best.x, radius))
             gained = best.cost - new.cost
             if gained > 0.0:
                 best, failed = new, 0
@@ -249,6 +268,17 @@ class _Engine:
             yield best
             if few == PATIENCE or failed == TRIES:
                 return
+
+    def eased(self, best: _Point) -> _Point:
+        """What keeps near the start counts less from here on."""
+        self.search.ease = EASE
+        cost = self.search.true_cost(best.x, self.goal.loss(best.features), best.typical)
+        return replace(best, cost=cost)
+
+    def kicked(self, best: _Point, kick: int) -> _Point:
+        """A place aside; the same every time."""
+        moved = KICK * generator(kick, "transfer").standard_normal(len(best.x))
+        return self.point(np.clip(best.x + moved, self.search.low, self.search.high))
 
     def point(self, x: np.ndarray) -> _Point:
         """Hear controls."""
