@@ -24,6 +24,7 @@ from mixtools.files.checkpoints import read_checkpoint
 from mixtools.files.mixfile import read_mix
 from mixtools.files.models import bundled, open_model
 from mixtools.files.weights import ABOUT, read_model
+from mixtools.tasks.automix.model import Model
 
 SMALL = ("--batch", "2", "--seconds", "2", "--excerpts", "4", "--held-out", "1", "--width", "16", "--rate", "16000")
 HEARD = 16000
@@ -350,8 +351,20 @@ def test_names_that_no_bundled_model_has(name):
 
 
 def test_bundled_models_can_be_read():
+    assert bundled("mix") == ["dmc", "dmc-full"]
     for name in bundled("mix"):
-        assert open_model(name, "mix" if "dmc" in name else "")[0]
+        tensors, about = open_model(name, "mix")
+        kind = Model.load(tensors, about, name).net.spec.kind
+        assert about["kind"] == f"dmc-{kind}" and name == {"basic": "dmc", "full": "dmc-full"}[kind]
+
+
+def test_the_bundled_full_model_sets_whole_channels():
+    song(frames=4 * RATE)
+    mixed("--model", "dmc-full", "-o", "full.wav", "--write-mix", "full.yaml", "-q")
+    for track in read_mix("full.yaml").tracks:
+        effects = [insert.effect for insert in track.chain]
+        assert {"parametric_eq", "compressor", "convolution", "gain", "pan"} <= set(effects)
+    assert levels(read("full.wav"), RATE).integrated_lufs == pytest.approx(-16.0, abs=0.5)
 
 
 def test_what_cannot_be_learned_from(tmp_path):

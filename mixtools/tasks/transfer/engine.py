@@ -46,11 +46,11 @@ ENOUGH = 1e-4
 PATIENCE, TRIES = 2, 4
 """So many rounds in a row that gain less are the last, and so many that make it worse: each goes half as far."""
 
-CLIMB, AGAIN = 6, 4
+CLIMB, AGAIN = 8, 4
 NEAR = 5e-3
 KICK = 0.5
-"""A search of so many rounds that is not yet so near goes on from a place aside, all controls moved at random by so
-many spreads, for so many rounds more, as long as that brings gain: where it ends depends on where it begins."""
+"""A search of so many rounds that is not yet so near goes on for so many more from a place aside, all controls moved
+at random by so many spreads, and again: where it ends depends on where it begins."""
 
 WHOLE = Amount()
 
@@ -235,17 +235,16 @@ class _Engine:
         self.squeeze()
         self.sketch = Sketch(self.desk, self.session, self.goal.rate)
         self.search = Search(self.sketch, self.goal, self.roles, self.limits)
-        best, done, kicks, gained = self.point(np.zeros(len(self.search.low))), 0, 0, True
+        best, done, kicks = self.point(np.zeros(len(self.search.low))), 0, 0
         for there in self.climb(best, min(CLIMB, steps)):
             best, done = there, done + 1
             yield best
         best = self.eased(best)
-        while done < steps and best.total >= NEAR and gained:
-            before = best
+        while done < steps and best.total >= NEAR:
             for there in self.climb(self.kicked(best, kicks), min(AGAIN, steps - done), 1):
                 best, done = min(best, there, key=lambda point: point.cost), done + 1
                 yield best
-            kicks, gained = kicks + 1, best.cost < before.cost
+            kicks += 1
 
     def climb(self, best: _Point, steps: int, first: int = 0) -> Iterator[_Point]:
         """The best point from one on, again and again; the first step may go as far as that one of `RADII`, or, as
