@@ -1,12 +1,15 @@
 """How sound automatic mixes are, and how near they come to finished ones: the papers' Tables 12 and 13, and the bars.
 
-python tests/bench/automix.py [songs=100] [model=NAME|FILE ...] [vggish=FILE] [sound|dry|near|real|time ...]
+python tests/bench/automix.py [songs=100] [model=NAME|FILE ...] [vggish=FILE] [minutes=10]
+                              [sound|dry|near|real|time|direct ...]
 
 All benches run unless some are named. `sound` checks the mixes of synthesised songs; `dry` compares every method with
 mixes of faders and pans only, by families of rules that nothing was trained on (Table 12); `near` does so with EQ,
 compression and reverb (Table 13); `real` compares with the record of MIXTOOLS_AUDIO; `time` takes a whole process on 24
-stems of 4 minutes. Models are compared besides the expert, those that come with mixtools unless named. Frechet
-distances are over the feature vectors, or over VGGish's embeddings where its weights are given.
+stems of 4 minutes. `direct` trains the papers' network from stems straight to their mix, and a console of faders and
+pans, on the same songs for so many minutes of CPU each, and compares them. Models are compared besides the expert,
+those that come with mixtools unless named. Frechet distances are over the feature vectors, or over VGGish's embeddings
+where its weights are given.
 """
 
 from __future__ import annotations
@@ -15,19 +18,26 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 from measures import WATCH
 
 from mixtools import Gaussian, features, frechet_distance, levels, render, sum_difference_mr_stft, synth_song
 from mixtools.dsp.console import Console
+from mixtools.files.checkpoints import TrainingFolder
+from mixtools.files.corpora import open_corpus
 from mixtools.files.models import bundled, open_model
 from mixtools.measure.features import vector
 from mixtools.measure.loudness import LoudnessMeter
 from mixtools.mix import Mix
+from mixtools.nets.dmc import Spec
+from mixtools.nets.training import Progress
+from mixtools.nets.wave_u_net import DirectMixer
 from mixtools.tasks.automix.baselines import baseline
 from mixtools.tasks.automix.expert import LEAD_LUFS, Engineered, Expert
 from mixtools.tasks.automix.mastering import mastered
@@ -38,11 +48,22 @@ from mixtools.tasks.loudnorm import normalise
 from mixtools.tasks.mix import equal_gain
 from mixtools.tasks.recordings import ArrayRecording, Playing
 from mixtools.tasks.train.families import DRY, EFFECTS, FAMILIES, HELD_OUT, mixed_by
+from mixtools.tasks.train.mix import (
+    Data,
+    Lessons,
+    Mixer,
+    nearness,
+    new_console,
+    papers_training,
+    sound_of,
+    train_mixer,
+)
 
 RATE = 44100
 SECONDS = 10.0
 THREADS = 2
 TARGET_LUFS = -16.0
+INPUTS, DIRECT_CHANNELS = 8, 24
 
 
 def recordings(stems: dict[str, np.ndarray]) -> dict[str, ArrayRecording]:
@@ -73,6 +94,7 @@ def bar(what: str, measured: str, limit: str, met: bool) -> None:
 @dataclass(frozen=True)
 class Asked:
     songs: int
+    minutes: float
     models: dict[str, Model]
     vggish: str | None
 
@@ -86,10 +108,10 @@ def engineered(model: Model | None, expert: Expert, keep_levels: bool = False) -
 
 def sound(asked: Asked) -> None:
     for name, model in {"expert": None, **asked.models}.items():
-        sound_of(name, model, asked.songs)
+        checked(name, model, asked.songs)
 
 
-def sound_of(mixer: str, model: Model | None, songs: int) -> None:
+def checked(mixer: str, model: Model | None, songs: int) -> None:
     """What every mix has to be, whatever it is like."""
     print(f"{mixer}: mixes of {songs} synthesised songs of 8 to 24 stems, {SECONDS:g} s")
     failed: dict[str, list[str]] = {}
@@ -230,7 +252,46 @@ def timed(asked: Asked) -> None:
             print(f"    {kilobytes / 1024:.0f} MiB")
 
 
-BENCHES = {"sound": sound, "dry": dry, "near": near, "real": real, "time": timed}
+def direct(asked: Asked) -> None:
+    print(f"{asked.songs} songs of at most {INPUTS} stems, mixed as for `dry`; {asked.minutes:g} minutes of CPU each")
+    data = Data(4.0, 22050, INPUTS, balanced=0.0, apart=2)
+    held_out = replace(data, families=HELD_OUT, apart=64, seed=1)
+    lessons = Lessons(open_corpus("synth:5"), data, 640)
+    compared = Lessons(open_corpus("synth:71"), held_out, asked.songs)
+    examples = [compared.example(i) for i in range(asked.songs)]
+    torch.manual_seed(0)
+    nets = {
+        "direct": DirectMixer(INPUTS, DIRECT_CHANNELS, "told"),
+        "console": new_console(Spec("basic", "small", 512), data.rate),
+    }
+    for name, net in nets.items():
+        steps = trained(net, lessons, asked.minutes)
+        found = nearness(lambda stems, rate, net=net: sound_of(net, stems, data), examples, data.rate)
+        size = sum(p.numel() for p in net.parameters()) / 1e6
+        print(f"    {name:<10} {size:6.1f} million, {steps:5} steps of 8 {found.ratio:10.3f} of random", flush=True)
+
+
+def trained(net: Mixer, lessons: Lessons, minutes: float) -> int:
+    """Train for so long; gives how many steps that were."""
+    began, steps = time.process_time(), 0
+
+    def watched(now: Progress) -> None:
+        nonlocal steps
+        steps = now.step
+        if time.process_time() - began > 60.0 * minutes:
+            raise KeyboardInterrupt
+
+    config = replace(papers_training("basic", 10**6, batch=8), validate_every=10**6)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            train_mixer(net, lessons, lessons, config, TrainingFolder(f"{folder}/run"), 8, progress=watched)
+        except KeyboardInterrupt:
+            if time.process_time() - began <= 60.0 * minutes:
+                raise
+    return steps
+
+
+BENCHES = {"sound": sound, "dry": dry, "near": near, "real": real, "time": timed, "direct": direct}
 
 
 def opened(name: str) -> Model:
@@ -239,12 +300,14 @@ def opened(name: str) -> Model:
 
 
 def main() -> None:
-    songs, vggish = 100, None
+    songs, minutes, vggish = 100, 10.0, None
     asked, models = [], []
     for word in sys.argv[1:]:
         option, _, value = word.partition("=")
         if option == "songs":
             songs = int(value)
+        elif option == "minutes":
+            minutes = float(value)
         elif option == "model":
             models.append(value)
         elif option == "vggish":
@@ -253,7 +316,7 @@ def main() -> None:
             asked.append(word)
         else:
             sys.exit(f"automix.py: {word} is not a bench; give {', '.join(BENCHES)}")
-    given = Asked(songs, {name: opened(name) for name in models or bundled("mix")}, vggish)
+    given = Asked(songs, minutes, {name: opened(name) for name in models or bundled("mix")}, vggish)
     for name in asked or BENCHES:
         BENCHES[name](given)
 
