@@ -17,7 +17,7 @@ ASPECTS = {
 """What `--amount` can be given for one by one, and what each is about."""
 
 AMOUNT = Control("--amount", "How far to go from the start to what was found.", 1.0, 0.0, 1.0)
-STEPS = Control("--steps", "Most rounds of the search; 0 keeps the start.", 20, 0, 1000, kind="whole")
+STEPS = Control("--steps", "Most rounds of the search; 0 keeps the start.", 16, 0, 1000, kind="whole")
 WEIGHT = Control("--weight", "What a reference counts beside others.", 1.0, 1e-3, 1e3)
 
 
