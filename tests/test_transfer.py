@@ -24,6 +24,7 @@ from mixtools.tasks.transfer.dynamics import crest_db, finished
 from mixtools.tasks.transfer.engine import mastered_as_wanted, transfer
 from mixtools.tasks.transfer.goal import Reference, features_at, goal_of
 from mixtools.tasks.transfer.options import ASPECTS, Amount
+from mixtools.tasks.transfer.places import near_centre
 from mixtools.tasks.transfer.search import Search
 from mixtools.tasks.transfer.session import Session
 from mixtools.tasks.transfer.sketch import Sketch, typical_of
@@ -195,6 +196,13 @@ def test_a_search_that_is_not_near_goes_on_from_a_place_aside(song, start, recor
     once = transfer(stems, RATE, goal, few, steps=4)
     assert len(begun) == 1 and once.rounds == 2
     assert result.losses["found"]["total"] <= 1.05 * once.losses["found"]["total"]
+
+
+def test_what_leads_and_carries_goes_only_a_little_aside():
+    tracks = [Track(f"{name}.wav", chain=[Insert("pan", {"pan": pan})]) for name, pan in (("a", 1.0), ("b", 0.45))]
+    found = near_centre(Mix([*tracks, Track("c.wav")]), {"a.wav": "kick", "b.wav": "lead_vocal", "c.wav": "bass"})
+    assert [[i.controls["pan"] for i in track.chain] for track in found.tracks] == [[0.62], [0.45], []]
+    assert near_centre(Mix(tracks), {"a.wav": "guitar"}) == Mix(tracks)
 
 
 def test_its_own_mix_is_found_again(song, start):

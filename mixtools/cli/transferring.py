@@ -27,11 +27,11 @@ from mixtools.measure.audio_features import AF_TERMS, AudioFeatures
 from mixtools.mix import Master, Mix
 from mixtools.tasks.automix.expert import Expert
 from mixtools.tasks.automix.mastering import Held
-from mixtools.tasks.automix.supervision import centred
 from mixtools.tasks.recordings import Recording
 from mixtools.tasks.transfer.engine import Transferred, mastered_as_wanted, transfer
 from mixtools.tasks.transfer.goal import Goal, Reference, goal_of
 from mixtools.tasks.transfer.options import Amount
+from mixtools.tasks.transfer.places import near_centre
 
 LISTENING, SEARCHING, MEASURING = "listening", "searching", "measuring"
 """Stages, as progress is told of them."""
@@ -230,7 +230,7 @@ class Run:
         ]
         weights = [reference.weight for reference in references]
         answer = controller.mix(expert.stems, sounds, session.rate, weights, expert.ranges, heard)
-        mix = centred(answer, {name: role for name, (role, _) in expert.roles.items()})
+        mix = near_centre(answer, {name: role for name, (role, _) in expert.roles.items()})
         return _with(mix, locked), f"from the answer of {self._model}"
 
     def _finished(self, session: Automatic, found: Transferred, held: Held) -> Automatic:

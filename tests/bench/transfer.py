@@ -34,7 +34,6 @@ from mixtools.mix import Mix
 from mixtools.synth import finished_mix
 from mixtools.tasks.automix.baselines import baseline
 from mixtools.tasks.automix.expert import Engineered, Expert
-from mixtools.tasks.automix.supervision import centred
 from mixtools.tasks.excerpts import Range, merged
 from mixtools.tasks.loudnorm import normalise
 from mixtools.tasks.recordings import ArrayRecording, Playing
@@ -42,6 +41,7 @@ from mixtools.tasks.transfer.controller import Controller
 from mixtools.tasks.transfer.engine import Transferred, mastered_as_wanted, transfer
 from mixtools.tasks.transfer.goal import Goal, Reference, features_at, goal_of, resampled
 from mixtools.tasks.transfer.options import STEPS
+from mixtools.tasks.transfer.places import near_centre
 
 THREADS = 2
 LUFS = -16.0
@@ -190,7 +190,8 @@ def answer(song: Song, goal: Goal, wanted: np.ndarray, its_rate: int) -> Mix | N
         return None
     heard = ArrayRecording(resampled(wanted, its_rate, song.rate))
     ranges = [(a * song.rate // its_rate, b * song.rate // its_rate) for a, b in goal.ranges[0]]
-    return centred(CONTROLLER.mix(song.recordings, [heard], song.rate, reference_ranges=[ranges]), song.expert.roles)
+    mix = CONTROLLER.mix(song.recordings, [heard], song.rate, reference_ranges=[ranges])
+    return near_centre(mix, song.expert.roles)
 
 
 def pair(song: Song, name: str, wanted: np.ndarray, its_rate: int, steps: int) -> tuple[Row, Transferred, Goal]:

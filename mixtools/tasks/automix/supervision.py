@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
 from mixtools.controls import EFFECTS
 from mixtools.mix import Insert, Mix
 from mixtools.tasks.automix.expert import Engineer, Engineered, Expert, typed
-from mixtools.tasks.automix.rules import LEADS, MANNERS, Taste
+from mixtools.tasks.automix.rules import LEADS, Taste
 
 MOST_OFF_LU = 10.0
 """How far a stem may be from where its role usually is, after the usual distance of all."""
@@ -26,17 +25,6 @@ def supervised(
     Of the taste, levels, width and sides count.
     """
     return _Supervisor(expert, decided, taste or Taste(), keep_levels, locked).engineered()
-
-
-def centred(mix: Mix, roles: Mapping[str, str]) -> Mix:
-    """A mix whose pans are in the centre where a role belongs there: what leads, bass, kick, and snare."""
-    lead = next((role for role in LEADS if role in roles.values()), None)
-    copy = Mix.from_plain(mix.to_plain())
-    for track in copy.tracks:
-        role = roles.get(track.file)
-        if role is not None and (role == lead or not MANNERS[role].width):
-            track.chain = [insert for insert in track.chain if insert.effect != "pan"]
-    return replace(copy, notes=mix.notes).check()
 
 
 class _Supervisor(Engineer):

@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import minimize
 
 from mixtools.measure.audio_features import AF_TERMS, GUARD, AudioFeatures
+from mixtools.tasks.transfer import places
 from mixtools.tasks.transfer.desk import LOWEST_SEND_DB, Controls
 from mixtools.tasks.transfer.goal import Goal
 from mixtools.tasks.transfer.sketch import Sketch
@@ -43,9 +44,8 @@ REACH = {
 
 MOST_EQ_DB = 12.0
 HIGHEST_SEND_DB, HIGHEST_NEW_SEND_DB = -3.0, -6.0
-CENTRED = "lead_vocal", "kick", "bass", "snare", "drums"
-CENTRED_SPREAD, CENTRED_REACH = 0.04, 0.12
-"""What leads and what carries stays where it is, whichever way a record leans."""
+CENTRED_SPREAD = 0.04
+"""Of the pans of `places.CENTRED`."""
 
 DRY = "kick", "bass"
 DRY_SPREAD = 0.5
@@ -85,8 +85,8 @@ class Search:
         self.spreads = {name: np.full(self.shapes[name], spread) for name, spread in SPREADS.items()}
         self.reach = {name: np.full(self.shapes[name], reach) for name, reach in REACH.items()}
         for k, file in enumerate(files):
-            if roles.get(file) in CENTRED:
-                self.spreads["pans"][k], self.reach["pans"][k] = CENTRED_SPREAD, CENTRED_REACH
+            if roles.get(file) in places.CENTRED:
+                self.spreads["pans"][k], self.reach["pans"][k] = CENTRED_SPREAD, places.REACH
             if roles.get(file) in DRY:
                 self.spreads["sends_db"][k] *= DRY_SPREAD
         self.low, self.high = self._bounds()
