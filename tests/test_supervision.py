@@ -8,7 +8,7 @@ from mixtools.mix import Insert, Mix, Track
 from mixtools.synth import synth_song
 from mixtools.tasks.automix.expert import Expert
 from mixtools.tasks.automix.rules import Taste
-from mixtools.tasks.automix.supervision import MOST_OFF_LU, centred, supervised
+from mixtools.tasks.automix.supervision import MOST_OFF_LU, supervised
 from mixtools.tasks.mix import render
 from mixtools.tasks.recordings import ArrayRecording
 
@@ -113,11 +113,3 @@ def test_what_is_locked_stays_and_the_others_come_to_its_level(expert, stems):
     assert next(track for track in found.mix.tracks if track.file == name) == settled
     for other in sorted(stems)[1:]:
         assert lufs(found.mix, stems, other) == pytest.approx(lufs(decided, stems, other) - 6.0, abs=1.0)
-
-
-def test_what_belongs_in_the_centre_comes_there():
-    pan = [Insert("gain", {"gain_db": -3.0}), Insert("pan", {"pan": 0.9})]
-    mix = Mix([Track(f"{name}.wav", chain=list(pan)) for name in ("kick", "vox", "keys")], sample_rate=RATE)
-    found = centred(mix, {"kick.wav": "kick", "vox.wav": "lead_vocal", "keys.wav": "keys"})
-    assert [[i.effect for i in track.chain] for track in found.tracks] == [["gain"], ["gain"], ["gain", "pan"]]
-    assert mix.tracks[0].chain[1].controls["pan"] == 0.9

@@ -184,6 +184,7 @@ def test_a_search_that_is_not_near_goes_on_from_a_place_aside(song, start, recor
         return climb(self, best, *rest)
 
     monkeypatch.setattr(engine._Engine, "climb", watched)
+    monkeypatch.setattr("mixtools.tasks.transfer.search.ITERATIONS", 20)
     monkeypatch.setattr(engine, "CLIMB", 2)
     monkeypatch.setattr(engine, "AGAIN", 1)
     monkeypatch.setattr(engine, "NEAR", 0.0)
